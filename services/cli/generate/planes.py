@@ -1,0 +1,24 @@
+"""gen/openapi and envoy/: what services.mesh renders from the policy model, written down to be reviewed like code."""
+
+import json
+from importlib import import_module
+from types import ModuleType
+
+from services.cli.generate import tree
+
+
+def write() -> None:
+    """Replace the rendered planes. Before services/mesh has a renderer there is nothing to write."""
+    if openapi := _renderer("openapi"):
+        tree.write(tree.OPENAPI, json.dumps(openapi.document(), indent=2, ensure_ascii=False) + "\n")
+    if golden := _renderer("golden"):
+        tree.replace(tree.ENVOY, golden.files(), "**/*.json")
+
+
+def _renderer(name: str) -> ModuleType | None:
+    """The module, or None while it is not in the tree. One that is there and cannot be imported is an error."""
+    mesh = tree.ROOT / "services" / "mesh"
+    if not (mesh / f"{name}.py").exists() and not (mesh / name / "__init__.py").exists():
+        print(f"  services.mesh.{name} is not in the tree: its plane is left as it is")
+        return None
+    return import_module(f"services.mesh.{name}")

@@ -1,0 +1,85 @@
+"""Where generated files live, and how two states of them are compared."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+PROTOS = ROOT / "protos"
+THIRD_PARTY = PROTOS / "third_party"
+GEN_PYTHON = ROOT / "gen" / "python"
+DESCRIPTOR_SET = ROOT / "gen" / "descriptor" / "paymesh.binpb"
+OPENAPI = ROOT / "gen" / "openapi" / "paymesh.json"
+ENVOY = ROOT / "envoy"
+CURRENCIES = ROOT / "services" / "kernel" / "currencies.py"
+
+OWNED = (THIRD_PARTY, ROOT / "gen", ENVOY)
+"""Directories in which every file is generated."""
+
+
+def fingerprints() -> dict[str, str]:
+    """Path relative to the root -> digest of its content, for every generated file that exists."""
+    files = [path for top in OWNED for path in top.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    files += [*ROOT.glob("services/*/states.py"), CURRENCIES]
+    return {
+        path.relative_to(ROOT).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(files)
+        if path.is_file()
+    }
+
+
+def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Paths added, removed or altered between two fingerprints, sorted."""
+    return sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+
+
+def replace(directory: Path, files: Mapping[str, str], pattern: str) -> None:
+    """Make `directory` hold exactly `files` (name -> text) among the paths that match `pattern`."""
+    for stale in directory.glob(pattern):
+        if stale.is_file() and stale.relative_to(directory).as_posix() not in files:
+            stale.unlink()
+    for name, text in files.items():
+        write(directory / name, text)
+
+
+def sync(source: Path, target: Path) -> None:
+    """Make `target` hold exactly the files of `source`; a reader never finds it empty in between."""
+    wanted = {path.relative_to(source) for path in source.rglob("*") if path.is_file()}
+    for name in sorted(wanted):
+        put(target / name, (source / name).read_bytes())
+    for path in sorted(target.rglob("*"), reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+        elif path.is_file() and path.relative_to(target) not in wanted:
+            path.unlink()
+
+
+def write(path: Path, text: str) -> None:
+    """Write UTF-8 text with Unix line ends."""
+    put(path, text.encode())
+
+
+def write_python(path: Path, text: str) -> None:
+    """Write a module below services/, formatted as the rest of the house is."""
+    command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(path), "-"]
+    done = subprocess.run(command, cwd=ROOT, input=text, check=True, capture_output=True, text=True)
+    write(path, done.stdout)
+
+
+def put(path: Path, content: bytes) -> None:
+    """Write a file, making the directories above it; one that is right already keeps its time stamp."""
+    if path.is_file() and path.read_bytes() == content:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def environment() -> dict[str, str]:
+    """The environment of a stage: both import roots in front, so that it also runs where paymesh is not installed."""
+    roots = [str(ROOT), str(GEN_PYTHON)]
+    if inherited := os.environ.get("PYTHONPATH"):
+        roots.append(inherited)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(roots), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -1,7 +1,9 @@
 """gen/openapi and envoy/: what services.mesh renders from the policy model, written down to be reviewed like code."""
 
 import json
+import tempfile
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 from services.cli.generate import tree
@@ -12,7 +14,10 @@ def write() -> None:
     if openapi := _renderer("openapi"):
         tree.write(tree.OPENAPI, json.dumps(openapi.document(), indent=2, ensure_ascii=False) + "\n")
     if golden := _renderer("golden"):
-        tree.replace(tree.ENVOY, golden.files(), "**/*.json")
+        with tempfile.TemporaryDirectory() as made:
+            for name, text in golden.files().items():
+                tree.write(Path(made, name), text)
+            tree.sync(Path(made), tree.ENVOY)
 
 
 def _renderer(name: str) -> ModuleType | None:

@@ -36,15 +36,6 @@ def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
     return sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
 
 
-def replace(directory: Path, files: Mapping[str, str], pattern: str) -> None:
-    """Make `directory` hold exactly `files` (name -> text) among the paths that match `pattern`."""
-    for stale in directory.glob(pattern):
-        if stale.is_file() and stale.relative_to(directory).as_posix() not in files:
-            stale.unlink()
-    for name, text in files.items():
-        write(directory / name, text)
-
-
 def sync(source: Path, target: Path) -> None:
     """Make `target` hold exactly the files of `source`; a reader never finds it empty in between."""
     wanted = {path.relative_to(source) for path in source.rglob("*") if path.is_file()}

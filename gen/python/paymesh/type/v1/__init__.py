@@ -1,0 +1,1 @@
+"""Generated from protos/ by `tox -e gen`. Do not edit."""

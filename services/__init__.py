@@ -1,0 +1,1 @@
+"""All Python of paymesh: seven rooms, what they stand on, and the command."""

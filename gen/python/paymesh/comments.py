@@ -193,6 +193,7 @@ COMMENTS: Final[dict[str, str]] = {
     'paymesh.mesh.v1.DATA_CLASS_UNSPECIFIED': 'Public: may be logged.',
     'paymesh.mesh.v1.DataClass': 'How sensitive a field is; decides redaction, encryption and masking.',
     'paymesh.mesh.v1.EventPolicy': 'An event message: where it is published.',
+    'paymesh.mesh.v1.EventPolicy.consumers': 'The services that handle it; each is one consumer group.',
     'paymesh.mesh.v1.EventPolicy.key': 'The field whose value is the partition key: the aggregate.',
     'paymesh.mesh.v1.EventPolicy.retention': 'How long the broker keeps it.',
     'paymesh.mesh.v1.EventPolicy.topic': 'The Kafka topic, which is also the CloudEvents type.',

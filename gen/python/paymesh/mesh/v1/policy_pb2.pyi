@@ -521,6 +521,7 @@ class EventPolicy(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     RETENTION_FIELD_NUMBER: _builtins.int
+    CONSUMERS_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     """The Kafka topic, which is also the CloudEvents type."""
     key: _builtins.str
@@ -531,6 +532,10 @@ class EventPolicy(_message.Message):
     def retention(self) -> _duration_pb2.Duration:
         """How long the broker keeps it."""
 
+    @_builtins.property
+    def consumers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The services that handle it; each is one consumer group."""
+
     def __init__(
         self,
         *,
@@ -538,10 +543,11 @@ class EventPolicy(_message.Message):
         key: _builtins.str = ...,
         version: _builtins.str = ...,
         retention: _duration_pb2.Duration | None = ...,
+        consumers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retention", b"retention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "retention", b"retention", "topic", b"topic", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumers", b"consumers", "key", b"key", "retention", b"retention", "topic", b"topic", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ from paymesh.mesh.v1 import policy_pb2 as paymesh_dot_mesh_dot_v1_dot_policy__pb
 from paymesh.type.v1 import money_pb2 as paymesh_dot_type_dot_v1_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n paymesh/risk/v1/risk_event.proto\x12\x0fpaymesh.risk.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpaymesh/mesh/v1/policy.proto\x1a\x1bpaymesh/type/v1/money.proto\"\xe9\x01\n\tRiskAlert\x12\x10\n\x08\x61lert_id\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\npayment_id\x18\x04 \x01(\x03\x12\x0f\n\x07user_id\x18\x05 \x01(\x03\x12&\n\x06\x61mount\x18\x06 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12\x11\n\trules_hit\x18\x07 \x03(\t:)\xba\xbb\x18%\n\nrisk.alert\x12\x08\x61lert_id\x1a\x07version\"\x04\x08\x80\xf5$\"\xf3\x01\n\tRiskBlock\x12\x15\n\rassessment_id\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\npayment_id\x18\x04 \x01(\x03\x12\x0f\n\x07user_id\x18\x05 \x01(\x03\x12&\n\x06\x61mount\x18\x06 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12\x11\n\trules_hit\x18\x07 \x03(\t:.\xba\xbb\x18*\n\nrisk.block\x12\rassessment_id\x1a\x07version\"\x04\x08\x80\xf5$b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n paymesh/risk/v1/risk_event.proto\x12\x0fpaymesh.risk.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpaymesh/mesh/v1/policy.proto\x1a\x1bpaymesh/type/v1/money.proto\"\xf7\x01\n\tRiskAlert\x12\x10\n\x08\x61lert_id\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\npayment_id\x18\x04 \x01(\x03\x12\x0f\n\x07user_id\x18\x05 \x01(\x03\x12&\n\x06\x61mount\x18\x06 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12\x11\n\trules_hit\x18\x07 \x03(\t:7\xba\xbb\x18\x33\n\nrisk.alert\x12\x08\x61lert_id\x1a\x07version\"\x04\x08\x80\xf5$*\x0cnotification\"\x81\x02\n\tRiskBlock\x12\x15\n\rassessment_id\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\npayment_id\x18\x04 \x01(\x03\x12\x0f\n\x07user_id\x18\x05 \x01(\x03\x12&\n\x06\x61mount\x18\x06 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12\x11\n\trules_hit\x18\x07 \x03(\t:<\xba\xbb\x18\x38\n\nrisk.block\x12\rassessment_id\x1a\x07version\"\x04\x08\x80\xf5$*\x0cnotificationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,11 +35,11 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'paymesh.risk.v1.risk_event_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RISKALERT']._loaded_options = None
-  _globals['_RISKALERT']._serialized_options = b'\272\273\030%\n\nrisk.alert\022\010alert_id\032\007version\"\004\010\200\365$'
+  _globals['_RISKALERT']._serialized_options = b'\272\273\0303\n\nrisk.alert\022\010alert_id\032\007version\"\004\010\200\365$*\014notification'
   _globals['_RISKBLOCK']._loaded_options = None
-  _globals['_RISKBLOCK']._serialized_options = b'\272\273\030*\n\nrisk.block\022\rassessment_id\032\007version\"\004\010\200\365$'
+  _globals['_RISKBLOCK']._serialized_options = b'\272\273\0308\n\nrisk.block\022\rassessment_id\032\007version\"\004\010\200\365$*\014notification'
   _globals['_RISKALERT']._serialized_start=146
-  _globals['_RISKALERT']._serialized_end=379
-  _globals['_RISKBLOCK']._serialized_start=382
-  _globals['_RISKBLOCK']._serialized_end=625
+  _globals['_RISKALERT']._serialized_end=393
+  _globals['_RISKBLOCK']._serialized_start=396
+  _globals['_RISKBLOCK']._serialized_end=653
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,1 @@
+"""The kernel: money, ids, clock, errors. Pure, standard library alone, imported by everyone."""

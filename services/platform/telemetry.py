@@ -1,0 +1,93 @@
+"""Logs (structlog, one JSON object a line), metrics (Prometheus) and traces (OpenTelemetry, only where sampled)."""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import structlog
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from services.platform.settings import ServiceSettings
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+_TIMES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+CALLS = Counter("paymesh_calls_total", "Calls answered, by method and google.rpc.Code.", ("method", "code"))
+CALL_SECONDS = Histogram("paymesh_call_seconds", "Time to answer a call.", ("method",), buckets=_TIMES)
+BATCH_SIZE = Histogram("paymesh_batch_size", "Items in one batch.", ("kind",), buckets=(1, 2, 5, 10, 20, 50, 100, 200))
+OUTBOX_LAG = Gauge("paymesh_outbox_unpublished", "Outbox rows that wait for the relay.")
+EVENTS_TAKEN = Counter("paymesh_events_taken_total", "Events handled, by topic and outcome.", ("topic", "outcome"))
+
+
+class _LogExporter(SpanExporter):
+    """Writes finished spans to the log: one line each, found by trace id."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Log each span with its duration in microseconds."""
+        for span in spans:
+            context = span.get_span_context()
+            if context and span.start_time and span.end_time:
+                log.info("span", name=span.name, trace_id=f"{context.trace_id:032x}", span_id=f"{context.span_id:016x}",
+                         duration_us=(span.end_time - span.start_time) // 1000, **dict(span.attributes or {}))  # fmt: skip
+        return SpanExportResult.SUCCESS
+
+
+def start(service: str, settings: ServiceSettings) -> None:
+    """Set up logging, tracing and the metrics port of this process; called once, by process.run."""
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(serializer=lambda event, **_: orjson.dumps(event, default=repr).decode()),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.clear_contextvars()
+    provider = TracerProvider(resource=Resource.create({"service.name": f"paymesh-{service}"}))
+    provider.add_span_processor(BatchSpanProcessor(_LogExporter()))
+    trace.set_tracer_provider(provider)
+    if settings.metrics_port:
+        start_http_server(settings.metrics_port, addr="127.0.0.1")
+
+
+def sampled(traceparent: str, ratio: float) -> bool:
+    """Whether a call is traced: as the caller's W3C ``traceparent`` says, else by chance of ``ratio``."""
+    if len(traceparent) == 55:  # noqa: PLR2004 - version 00: 2 + 32 + 16 + 2 digits and three dashes
+        return traceparent[-1] in "13579bdf"
+    return random.random() < ratio  # noqa: S311 - no secret
+
+
+def span(name: str, traceparent: str) -> trace.Span:
+    """Begin a span under the caller's."""
+    context = None
+    if len(traceparent) == 55:  # noqa: PLR2004
+        _, trace_id, parent, flags = traceparent.split("-")
+        remote = trace.SpanContext(int(trace_id, 16), int(parent, 16), is_remote=True, trace_flags=trace.TraceFlags(int(flags, 16)))  # fmt: skip
+        context = trace.set_span_in_context(trace.NonRecordingSpan(remote))
+    return trace.get_tracer("paymesh").start_span(name, context=context)
+
+
+def traceparent_of(current: trace.Span) -> str:
+    """Render a span's context as a W3C ``traceparent``."""
+    context = current.get_span_context()
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
+
+
+def fields(**values: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever is logged
+    """Drop what is empty, so that log lines stay short."""
+    return {key: value for key, value in values.items() if value not in ("", None, 0)}

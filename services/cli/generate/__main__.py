@@ -42,7 +42,9 @@ def main() -> int:
     for path in stale:
         print(f"  {path}")
     if stale and options.check:
-        print("The files above were not what the contracts generate: run `tox -e gen` and commit them.", file=sys.stderr)
+        print(
+            "The files above were not what the contracts generate: run `tox -e gen` and commit them.", file=sys.stderr
+        )
         return 1
     print(f"generated: {len(stale)} file(s) changed")
     return 0

@@ -77,7 +77,7 @@ def _machines(room: str, message: Descriptor) -> Iterator[Machine]:
 
 def _prefix(room: str, enum: EnumDescriptor) -> str:
     """The room's own noun has plain names (`SUCCESS`); another message's stand in front (`REFUND_SUCCESS`)."""
-    holder = _snake(enum.containing_type.name)
+    holder = _snake(enum.containing_type.name) if enum.containing_type else ""
     words = [] if holder == room else [holder]
     if enum.name not in {"Status", "State"}:
         words.append(_snake(enum.name))

@@ -36,7 +36,7 @@ def write() -> None:
         if serving := _with_services(ours, descriptors):
             _protoc([f"--grpc_python_out={out}", f"--mypy_grpc_out=quiet:{out}"], serving)
         _mark_packages(out)
-        tree.sync(out, tree.GEN_PYTHON)
+        tree.sync(out, tree.GEN_PYTHON, keep=frozenset({"paymesh/comments.py"}))
         tree.put(tree.DESCRIPTOR_SET, descriptors.read_bytes())
 
 

@@ -36,15 +36,15 @@ def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
     return sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
 
 
-def sync(source: Path, target: Path) -> None:
-    """Make `target` hold exactly the files of `source`; a reader never finds it empty in between."""
-    wanted = {path.relative_to(source) for path in source.rglob("*") if path.is_file()}
+def sync(source: Path, target: Path, *, keep: frozenset[str] = frozenset()) -> None:
+    """Make `target` hold exactly the files of `source`, and those to `keep`; a reader never finds it empty in between."""
+    wanted = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
     for name in sorted(wanted):
         put(target / name, (source / name).read_bytes())
     for path in sorted(target.rglob("*"), reverse=True):
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
-        elif path.is_file() and path.relative_to(target) not in wanted:
+        elif path.is_file() and path.relative_to(target).as_posix() not in keep | wanted:
             path.unlink()
 
 

@@ -3,7 +3,7 @@
 Comments are not part of a descriptor, so the text has none; a test compiles it and compares the descriptors.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 
 from google.protobuf import (
@@ -49,7 +49,7 @@ def embedded_bytes() -> bytes:
 def _embedded() -> descriptor_pb2.FileDescriptorProto:
     """Parsed after its own extensions are registered, or its options would be unknown fields."""
     serialized = embedded_bytes()
-    descriptor_pool.Default().AddSerializedFile(serialized)  # type: ignore[no-untyped-call]
+    descriptor_pool.Default().AddSerializedFile(serialized)
     message_factory.GetMessageClassesForFiles([NAME], descriptor_pool.Default())
     return descriptor_pb2.FileDescriptorProto.FromString(serialized)
 
@@ -144,7 +144,7 @@ def _enum(enum: descriptor_pb2.EnumDescriptorProto) -> Iterator[str]:
     yield "}"
 
 
-def _extensions(extensions: list[descriptor_pb2.FieldDescriptorProto]) -> Iterator[str]:
+def _extensions(extensions: Iterable[descriptor_pb2.FieldDescriptorProto]) -> Iterator[str]:
     for extension in extensions:
         yield f"extend {extension.extendee} {{"
         yield f"  {_field(extension, maps={})}"
@@ -162,14 +162,13 @@ def _options(options: Message) -> Iterator[str]:
 def _literal(field: FieldDescriptor, value: object) -> str:
     if isinstance(value, Message):
         return f"{{ {text_format.MessageToString(value, as_one_line=True)} }}"
-    if field.enum_type is not None:
-        name: str = field.enum_type.values_by_number[value].name
-        return name
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'
+    if isinstance(value, int) and field.enum_type is not None:
+        return field.enum_type.values_by_number[value].name
     return str(value)
 
 
@@ -183,7 +182,7 @@ def _range(first: int, last: int) -> str:
     return f"{first} to {'max' if last >= _MAX_FIELD_NUMBER else last}"
 
 
-def _quoted(names: list[str]) -> str:
+def _quoted(names: Iterable[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
 

@@ -12,7 +12,9 @@ from services.cli.generate import tree
 def write() -> None:
     """Replace the rendered planes. Before services/mesh has a renderer there is nothing to write."""
     if openapi := _renderer("openapi"):
-        tree.write(tree.OPENAPI, json.dumps(openapi.document(), indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(openapi.document(), indent=2, ensure_ascii=False) + "\n"
+        tree.write(tree.OPENAPI, text)
+        tree.write(tree.OPENAPI_SHIPPED, text)
     if golden := _renderer("golden"):
         with tempfile.TemporaryDirectory() as made:
             for name, text in golden.files().items():

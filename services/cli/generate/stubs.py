@@ -3,8 +3,6 @@
 google/* is compiled already in the googleapis-common-protos wheel; a second copy would register the same files twice.
 """
 
-import subprocess
-import sys
 import sysconfig
 import tempfile
 from collections.abc import Sequence
@@ -12,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from google.protobuf import descriptor_pb2
+from grpc_tools import protoc
 
 from services.cli.generate import tree
 
@@ -36,7 +35,7 @@ def write() -> None:
         if serving := _with_services(ours, descriptors):
             _protoc([f"--grpc_python_out={out}", f"--mypy_grpc_out=quiet:{out}"], serving)
         _mark_packages(out)
-        tree.sync(out, tree.GEN_PYTHON, keep=frozenset({"paymesh/comments.py"}))
+        tree.sync(out, tree.GEN_PYTHON, keep=frozenset({"paymesh/comments.py", "paymesh/openapi.json"}))
         tree.put(tree.DESCRIPTOR_SET, descriptors.read_bytes())
 
 
@@ -60,18 +59,18 @@ def _mark_packages(root: Path) -> None:
 
 
 def _protoc(outputs: Sequence[str], names: Sequence[str]) -> None:
+    """Run the compiler inside the grpcio-tools wheel; its complaints go to stderr."""
     scripts = Path(sysconfig.get_path("scripts"))
-    command = [
-        sys.executable,
-        "-m",
-        "grpc_tools.protoc",
-        f"--proto_path={tree.PROTOS}",
-        f"--proto_path={tree.THIRD_PARTY}",
-        f"--proto_path={resources.files('grpc_tools').joinpath('_proto')}",
-        *(f"--plugin=protoc-gen-{name}={scripts / f'protoc-gen-{name}'}" for name in ("mypy", "mypy_grpc")),
-        *outputs,
-        *names,
-    ]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"protoc failed:\n{done.stderr}")
+    failed = protoc.main(
+        [
+            "protoc",
+            f"--proto_path={tree.PROTOS}",
+            f"--proto_path={tree.THIRD_PARTY}",
+            f"--proto_path={resources.files('grpc_tools').joinpath('_proto')}",
+            *(f"--plugin=protoc-gen-{name}={scripts / f'protoc-gen-{name}'}" for name in ("mypy", "mypy_grpc")),
+            *outputs,
+            *names,
+        ]
+    )
+    if failed:
+        raise SystemExit("protoc refused the contracts; `buf lint` says more")

@@ -13,6 +13,8 @@ THIRD_PARTY = PROTOS / "third_party"
 GEN_PYTHON = ROOT / "gen" / "python"
 DESCRIPTOR_SET = ROOT / "gen" / "descriptor" / "paymesh.binpb"
 OPENAPI = ROOT / "gen" / "openapi" / "paymesh.json"
+OPENAPI_SHIPPED = GEN_PYTHON / "paymesh" / "openapi.json"
+"""The same document inside the package, so that the gateway can serve it where paymesh is installed."""
 ENVOY = ROOT / "envoy"
 CURRENCIES = ROOT / "services" / "kernel" / "currencies.py"
 

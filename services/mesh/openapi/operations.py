@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SECURITY: Final = "bearerAuth"
 _VARIABLE: Final = re.compile(r"\{([a-z_]+)\}")
-_MEDIA_TYPE: Final = re.compile(r"\b(?:application|text|image)/[a-z0-9.+-]+")
+_MEDIA_TYPE: Final = re.compile(r"\b(?:application|text|image)/[a-z0-9]+(?:[.+-][a-z0-9]+)*")
 _HTTP_BODY: Final = "google.api.HttpBody"
 
 

@@ -1,10 +1,13 @@
 """The tree under judgement: the files that belong to the project, read once."""
 
 import ast
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,7 +39,10 @@ class Tree:
 
 def repository() -> Tree:
     """The project itself: what git tracks or would track, as far as it stands on the disk."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        pytest.fail("the rules of the tree are checked in a clone, by git's list of its files")
+    command = [git, "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
     return Tree(ROOT, tuple(PurePosixPath(name) for name in sorted(set(listed)) if (ROOT / name).is_file()))
 

@@ -1,0 +1,30 @@
+"""Who is who in the mesh: SPIFFE ids, DNS names and the headers in which identity travels."""
+
+from __future__ import annotations
+
+TRUST_DOMAIN = "paymesh"
+
+SUBJECT = "x-paymesh-sub"
+SCOPE = "x-paymesh-scope"
+SESSION = "x-paymesh-sid"
+PREFIX = "x-paymesh-"
+"""Every header of ours begins with it; from a client, or a peer that may not pass on identities, all are dropped."""
+PEER = "x-forwarded-client-cert"
+"""Set by a service's own Envoy from the peer's certificate, never taken from anybody."""
+
+_SPIFFE_PREFIX = f"spiffe://{TRUST_DOMAIN}/ns/default/sa/"
+
+
+def spiffe_id(service: str) -> str:
+    """Return the URI that stands in a service's certificate."""
+    return _SPIFFE_PREFIX + service
+
+
+def service_of(uri: str) -> str | None:
+    """Return the service of a SPIFFE id; None: it is not of our mesh."""
+    return uri.removeprefix(_SPIFFE_PREFIX) if uri.startswith(_SPIFFE_PREFIX) else None
+
+
+def dns_name(service: str) -> str:
+    """Return the DNS name that stands in a service's certificate, for peers that know no URIs."""
+    return f"{service}.{TRUST_DOMAIN}.internal"

@@ -1,0 +1,208 @@
+"""The one interceptor: every call runs STEPS in order, then its handler, then what is measured and logged.
+
+The order of STEPS is the documentation: request id, deadline, peer, authorization, validation, idempotency key. Errors
+of a step or of the handler are mapped to google.rpc.Status in one place.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Container
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import protovalidate
+from grpc import aio
+
+from services.contract.load import contract
+from services.contract.model import Auth, Idempotency
+from services.kernel.caller import Caller
+from services.kernel.errors import DomainError
+from services.platform import accesslog, telemetry
+from services.platform.status import InvalidArgument, grpc_code, status_of
+
+if TYPE_CHECKING:
+    from services.contract.model import Method
+
+_CURRENT: ContextVar[Call] = ContextVar("paymesh_call")
+_PEER = re.compile(r"URI=spiffe://paymesh/ns/[^/;,]+/sa/([a-z0-9-]+)")
+_KEY = re.compile(r"[A-Za-z0-9._:-]{8,64}")
+_VALIDATOR = protovalidate.Validator()
+
+EDGE = "edge"
+
+
+@dataclass(slots=True)
+class Call:
+    """A call as the steps fill it in. ``method`` is None for methods outside the contract (health, reflection)."""
+
+    method: Method | None
+    context: Any
+    request: Any
+    metadata: dict[str, str]
+    revoked: Container[str]
+    began: float = field(default_factory=time.monotonic)
+    request_id: str = ""
+    deadline: float = 0.0
+    peer: str = ""
+    caller: Caller = field(default_factory=lambda: Caller(0, frozenset(), "", 0.0))
+    idempotency_key: str = ""
+
+
+def current() -> Call:
+    """Return the call that is being handled; for servicers."""
+    return _CURRENT.get()
+
+
+def request_id(call: Call) -> None:
+    """Keep the edge's request id, or make one."""
+    call.request_id = call.metadata.get("x-request-id") or uuid.uuid4().hex
+
+
+def deadline(call: Call) -> None:
+    """Cut the caller's deadline to the contract's."""
+    assert call.method is not None
+    remaining = call.context.time_remaining()
+    longest = call.method.timeout_ms / 1000
+    call.deadline = call.began + (longest if remaining is None else min(remaining, longest))
+
+
+def peer(call: Call) -> None:
+    """Read who called from the identity that our own Envoy verified (x-forwarded-client-cert)."""
+    found = _PEER.search(call.metadata.get("x-forwarded-client-cert", ""))
+    call.peer = found.group(1) if found else "unknown"
+
+
+def authorize(call: Call) -> None:
+    """Apply the contract: callers, session, scopes, owner. Identity headers were set by the edge and kept by Envoys."""
+    method, metadata = call.method, call.metadata
+    assert method is not None
+    if call.peer not in method.callers:
+        raise DomainError("CALLER_NOT_ALLOWED", caller=call.peer, method=method.full_name)
+    subject = metadata.get("x-paymesh-sub", "")
+    scopes = frozenset(metadata.get("x-paymesh-scope", "").split())
+    session_id = metadata.get("x-paymesh-sid", "")
+    call.caller = Caller(
+        subject=int(subject) if subject.isdecimal() else 0,
+        scopes=scopes,
+        session_id=session_id,
+        deadline=call.deadline,
+        request_id=call.request_id,
+        traceparent=metadata.get("traceparent", ""),
+        client_ip=metadata.get("x-envoy-external-address", "") or metadata.get("x-forwarded-for", "").split(",")[0],
+    )
+    if method.auth in {Auth.PUBLIC, Auth.INTERNAL}:
+        return
+    if not call.caller.subject:
+        raise DomainError("UNAUTHENTICATED")
+    if session_id in call.revoked:
+        raise DomainError("SESSION_REVOKED")
+    for scope in method.scopes:
+        if scope not in scopes:
+            raise DomainError("SCOPE_MISSING", scope=scope)
+    owner = method.owner
+    if owner and owner.field and owner.lifted_by not in scopes:
+        if getattr(call.request, owner.field) != call.caller.subject:
+            raise DomainError("NOT_OWNER", field=owner.field)
+
+
+def validate(call: Call) -> None:
+    """Check the request against every rule of the contract; all violations are reported at once."""
+    violations = _VALIDATOR.collect_violations(call.request)
+    if violations:
+        found = [(_path(v.proto), str(v.proto.rule_id), str(v.proto.message)) for v in violations]
+        raise InvalidArgument(found)
+
+
+def idempotency_key(call: Call) -> None:
+    """Take the key from the header or from the field request_id; refuse what the contract refuses."""
+    method = call.method
+    assert method is not None
+    if method.idempotency is Idempotency.NONE:
+        return
+    header = call.metadata.get("idempotency-key", "")
+    if header and not _KEY.fullmatch(header):
+        text = "must be 8 to 64 characters of A-Z a-z 0-9 . _ : -"
+        raise InvalidArgument([("Idempotency-Key", "string.pattern", text)])
+    call.idempotency_key = header or call.request.request_id
+    if not call.idempotency_key and method.idempotency is Idempotency.REQUIRED:
+        raise DomainError("IDEMPOTENCY_KEY_MISSING")
+
+
+STEPS: tuple[Callable[[Call], None], ...] = (request_id, deadline, peer, authorize, validate, idempotency_key)
+
+
+def _path(violation: Any) -> str:  # noqa: ANN401 - a message of protovalidate's own runtime
+    """Render where a violation is: ``items[0].sku``; "" for a rule about the whole message."""
+    if violation.field is None:
+        return ""
+    path = ""
+    for element in violation.field.elements:
+        path += f".{element.field_name}" if path else element.field_name
+        if element.subscript is not None:
+            path += f"[{element.subscript.value}]"
+    return path
+
+
+class Interceptor(aio.ServerInterceptor):  # type: ignore[misc] - grpc's stubs leave it untyped
+    """Wraps each unary method of the contract once and keeps the wrapped handler."""
+
+    def __init__(self, revoked: Container[str], trace_ratio: float) -> None:
+        """Refuse sessions in ``revoked``; trace ``trace_ratio`` of the calls whose caller did not decide."""
+        self._revoked, self._ratio = revoked, trace_ratio
+        self._wrapped: dict[str, grpc.RpcMethodHandler] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler | None:
+        """Return the wrapped handler of a method."""
+        path = handler_call_details.method
+        known = self._wrapped.get(path)
+        if known is None:
+            handler, method = await continuation(handler_call_details), contract().methods.get(path)
+            if handler is None or method is None or handler.unary_unary is None:
+                return handler
+            known = self._wrapped[path] = grpc.unary_unary_rpc_method_handler(
+                self._wrap(method, handler.unary_unary), handler.request_deserializer, handler.response_serializer
+            )
+        return known
+
+    def _wrap(self, method: Method, handler: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+        revoked, ratio, observe = self._revoked, self._ratio, telemetry.CALL_SECONDS.labels(method.full_name).observe
+
+        async def handle(request: Any, context: Any) -> Any:  # noqa: ANN401 - any message of the contract
+            metadata = {k: v for k, v in context.invocation_metadata() if isinstance(v, str)}
+            call = Call(method, context, request, metadata, revoked)
+            _CURRENT.set(call)
+            traced = telemetry.sampled(metadata.get("traceparent", ""), ratio)
+            span = telemetry.span(method.full_name, metadata.get("traceparent", "")) if traced else None
+            error: BaseException | None = None
+            try:
+                for step in STEPS:
+                    step(call)
+                return await handler(request, context)
+            except (DomainError, Exception) as raised:  # noqa: BLE001 - mapped to a status right below
+                error = raised
+            finally:
+                observe(time.monotonic() - call.began)
+                accesslog.finish(call, error, span)
+            await _refuse(call, error)
+            return None
+
+        return handle
+
+
+async def _refuse(call: Call, error: BaseException | None) -> None:
+    """End a call with the status of its error; what is not a DomainError is INTERNAL, and its text stays here."""
+    if isinstance(error, aio.AbortError):
+        raise error
+    known = error if isinstance(error, DomainError) else DomainError("INTERNAL", request_id=call.request_id)
+    status = status_of(known, call.metadata.get("accept-language", ""))
+    trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status.SerializeToString())]
+    await call.context.abort(grpc_code(status), status.message, trailing_metadata=tuple(trailers))

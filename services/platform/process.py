@@ -1,0 +1,140 @@
+"""A service as a process: settings, parts, gRPC server with health, signals, ordered stop."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import signal
+import sys
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import uvloop
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from services.contract.load import contract
+from services.platform import telemetry
+from services.platform.accesslog import AccessLog
+from services.platform.interceptor import Interceptor
+from services.platform.registration import Registration
+from services.platform.settings import ServiceSettings, SettingsError, load
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+S = TypeVar("S", bound=ServiceSettings)
+
+EXIT_BAD_INPUT = 3
+GRACE_S = 5.0
+_DRAIN_S = 0.3
+"""From being taken out of discovery until every caller's Envoy knows it."""
+
+
+class Part(Protocol):
+    """Something that runs beside the server: Batcher, relay, consumer, job. ``start`` and ``stop`` may be async."""
+
+    def start(self) -> Awaitable[None] | None:
+        """Begin."""
+        ...
+
+    def stop(self) -> Awaitable[None] | None:
+        """End, and let go of everything."""
+        ...
+
+
+@dataclass(frozen=True)
+class App:
+    """A built service. ``parts`` start in order, before the server, and stop in reverse, after it."""
+
+    name: str
+    settings: ServiceSettings
+    register: Callable[[aio.Server], None]
+    parts: Sequence[Part]
+    revoked: Container[str] = field(default_factory=frozenset)
+
+
+class Running:
+    """An App that was started; also what tests start without a process."""
+
+    def __init__(self, app: App) -> None:
+        """Prepare the server; nothing runs yet."""
+        self.app = app
+        settings = app.settings
+        self.server = aio.server(
+            interceptors=[Interceptor(app.revoked, settings.trace_ratio)],
+            options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 4 << 20), ("grpc.max_concurrent_streams", 2000)],
+        )  # fmt: skip
+        self.health = HealthServicer()
+        self._parts: list[Part] = [AccessLog(), *app.parts]
+        if settings.mesh_address:
+            self._parts.append(Registration(app.name, settings))
+
+    async def start(self) -> None:
+        """Start the parts and the server; healthy when it returns."""
+        listen = self.app.settings.listen
+        socket = Path(listen.removeprefix("unix:"))
+        if listen.startswith("unix:") and socket.exists():
+            socket.unlink()
+        self.app.register(self.server)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self.server)
+        names = (contract().services[self.app.name].full_name, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self.server)
+        if not self.server.add_insecure_port(listen):
+            raise OSError(f"cannot listen on {listen}")
+        for part in self._parts:
+            if not isinstance(part, Registration):
+                await _maybe(part.start())
+        await self.server.start()
+        await self.health.set("", health_pb2.HealthCheckResponse.SERVING)
+        for part in self._parts:
+            if isinstance(part, Registration):
+                part.start()
+
+    async def stop(self) -> None:
+        """Unready, drain, close: in this order, so that no call fails that was let in."""
+        await self.health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+        for part in self._parts:
+            if isinstance(part, Registration):
+                await asyncio.to_thread(part.stop)
+                await asyncio.sleep(_DRAIN_S)
+        await self.server.stop(GRACE_S)
+        for part in reversed(self._parts):
+            if not isinstance(part, Registration):
+                await _maybe(part.stop())
+
+
+async def _maybe(result: Awaitable[None] | None) -> None:
+    if inspect.isawaitable(result):
+        await result
+
+
+def run(name: str, settings_class: type[S], build: Callable[[S], App]) -> None:
+    """Run a service until SIGINT or SIGTERM. Bad settings: every fault on standard error, exit code 3."""
+    os.umask(0o077)
+    try:
+        settings = load(settings_class)
+    except SettingsError as error:
+        print(f"paymesh {name} cannot start:\n" + "\n".join(f"  - {f}" for f in error.faults), file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    sys.setswitchinterval(0.001)  # the loop and the batcher share one interpreter lock: neither may hold it for long
+    telemetry.start(name, settings)
+    uvloop.run(_serve(name, lambda: build(settings)))
+
+
+async def _serve(name: str, build: Callable[[], Any]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, stop.set)
+    running = Running(build())
+    await running.start()
+    telemetry.log.info("serving", service=name)
+    await stop.wait()
+    await running.stop()
+    telemetry.log.info("stopped", service=name)

@@ -1,0 +1,40 @@
+"""Reads: they go through a pool of threads with connections of their own, never through the Batcher."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from services.kernel.errors import DomainError
+from services.platform.database import failure_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class ReadPool:
+    """Runs blocking reads in ``threads`` threads. A part of an App."""
+
+    def __init__(self, threads: int = 8) -> None:
+        """Make the pool; threads begin as they are needed."""
+        self._pool = ThreadPoolExecutor(threads, "read")
+
+    async def run(self, read: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run ``read`` in a thread. A database that does not answer is UNAVAILABLE."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: read(*args, **kwargs))
+        except Exception as error:
+            if failure_of(error) is not None:
+                raise DomainError("UNAVAILABLE") from error
+            raise
+
+    def start(self) -> None:
+        """Nothing to do: threads begin as they are needed."""
+
+    def stop(self) -> None:
+        """End the threads after what they do now."""
+        self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,79 @@
+"""Revoked sessions: pushed by user, heard by every service within a second, re-read when the connection was lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from services.platform import telemetry
+from services.platform.cache import FAILURES, attempt, connect
+
+if TYPE_CHECKING:
+    import redis
+
+_CHANNEL = "paymesh:sessions:revoked"
+_SERIES = "paymesh:sessions:revoked:until"
+
+
+def revoke(client: redis.Redis, session_ids: list[str], until_ms: int) -> None:
+    """Tell every service that sessions ended; they need to remember it ``until_ms``, when the last token ends."""
+
+    def push() -> None:
+        with client.pipeline(transaction=True) as pipe:
+            pipe.zadd(_SERIES, dict.fromkeys(session_ids, float(until_ms)))
+            pipe.zremrangebyscore(_SERIES, 0, time.time() * 1000)
+            for session_id in session_ids:
+                pipe.publish(_CHANNEL, f"{until_ms}:{session_id}")
+            pipe.execute()
+
+    if session_ids:
+        attempt(push, None)
+
+
+class RevokedSessions:
+    """The set of revoked sessions, kept by a listening thread; asking it costs a dictionary look-up."""
+
+    def __init__(self, url: str) -> None:
+        """Listen at Redis ``url`` once started."""
+        self._url, self._until = url, dict[str, int]()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._work, name="revocation", daemon=True)
+
+    def __contains__(self, session_id: object) -> bool:
+        """Whether a session was revoked."""
+        return session_id in self._until
+
+    def start(self) -> None:
+        """Start listening."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening."""
+        self._stopping = True
+        self._thread.join(timeout=3)
+
+    def _work(self) -> None:
+        while not self._stopping:
+            try:
+                self._listen(connect(self._url))
+            except FAILURES as error:
+                telemetry.log.warning("revocation.redis_unavailable", error=type(error).__name__)
+                time.sleep(0.5)
+
+    def _listen(self, client: redis.Redis) -> None:
+        with client.pubsub(ignore_subscribe_messages=True) as pubsub:
+            pubsub.subscribe(_CHANNEL)
+            # Read the series after subscribing, so that nothing falls between the two.
+            for member, until in client.zrange(_SERIES, 0, -1, withscores=True):
+                self._until[member.decode()] = int(until)
+            while not self._stopping:
+                message = pubsub.get_message(timeout=0.2)
+                if message:
+                    until, _, session_id = message["data"].decode().partition(":")
+                    self._until[session_id] = int(until)
+                    self._forget(int(time.time() * 1000))
+
+    def _forget(self, now_ms: int) -> None:
+        for session_id in [s for s, until in self._until.items() if until < now_ms]:
+            del self._until[session_id]

@@ -49,6 +49,20 @@ class Part(Protocol):
 
 
 @dataclass(frozen=True)
+class Closing:
+    """A part that only has to be let go of: a database, a channel, a client."""
+
+    close: Callable[[], None]
+
+    def start(self) -> None:
+        """Nothing to do."""
+
+    def stop(self) -> None:
+        """Let go."""
+        self.close()
+
+
+@dataclass(frozen=True)
 class App:
     """A built service. ``parts`` start in order, before the server, and stop in reverse, after it."""
 

@@ -1,0 +1,53 @@
+"""What a room's audit finds, and the two checks that every room with an outbox shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+import sqlalchemy as sa
+
+
+PENDING_MS = 60_000
+"""Items younger than this are on their way; with --settled they are breaches."""
+_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The outcome of one invariant in one room: rows examined, breaches in words, items that are still on their way."""
+
+    invariant: str
+    what: str
+    examined: int
+    breaches: list[str] = field(default_factory=list)
+    pending: int = 0
+
+
+def outbox_published(connection: sa.Connection, outbox: sa.Table, now_ms: int, *, settled: bool) -> Finding:
+    """I7, first half: every outbox row is published; younger ones are pending."""
+    waiting = sa.select(outbox.c.id, outbox.c.topic, outbox.c.event_ms).where(outbox.c.published_ms.is_(None))
+    rows = connection.execute(waiting).all()
+    late = [row for row in rows if settled or now_ms - row.event_ms > PENDING_MS]
+    total = connection.execute(sa.select(sa.func.count()).select_from(outbox)).scalar_one()
+    breaches = [f"event {row.id} of {row.topic} was never published" for row in late[:_SHOWN]]
+    return Finding("I7", "events published", total, breaches, len(rows) - len(late))
+
+
+def versions_without_gap(connection: sa.Connection, outbox: sa.Table, topics: tuple[str, ...], aggregate: str) -> Finding:
+    """I8: over the ``topics`` of one kind of aggregate, versions ascend from 1 without a gap."""
+    o = outbox.c
+    count, low, high = sa.func.count(), sa.func.min(o.version), sa.func.max(o.version)
+    query = (
+        sa.select(o.event_key, count.label("n"), low.label("low"), high.label("high"), sa.func.count(o.version.distinct()).label("kinds"))
+        .where(o.topic.in_(topics))
+        .group_by(o.event_key)
+    )  # fmt: skip
+    examined, breaches = 0, []
+    for row in connection.execute(query):
+        examined += 1
+        if not (row.low == 1 and row.high == row.n == row.kinds) and len(breaches) < _SHOWN:
+            breaches.append(f"{aggregate} {row.event_key} has {row.n} events with versions {row.low} to {row.high}")
+    return Finding("I8", f"versions of {aggregate}s", examined, breaches)
+
+

@@ -152,9 +152,12 @@ class Reason:
     business: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Contract:
-    """Everything that the contracts say. Services by room, methods by gRPC path, events by message, reasons by name."""
+    """Everything that the contracts say. Services by room, methods by gRPC path, events by message, reasons by name.
+
+    Equal to itself alone, and so a key of caches: it is read once.
+    """
 
     services: dict[str, Service]
     methods: dict[str, Method]

@@ -1,0 +1,291 @@
+"""The HTTP filters, each made from the policy model, and what a route says to each of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING
+
+from envoy_data_plane.envoy.config.common.mutation_rules import v3 as mutation
+from envoy_data_plane.envoy.config.core import v3 as core
+from envoy_data_plane.envoy.config.rbac import v3 as rules
+from envoy_data_plane.envoy.config.route import v3 as route
+from envoy_data_plane.envoy.extensions.common.matching import v3 as matching
+from envoy_data_plane.envoy.extensions.common.ratelimit import v3 as ratelimit
+from envoy_data_plane.envoy.extensions.filters.common.matcher.action import v3 as action
+from envoy_data_plane.envoy.extensions.filters.http.buffer import v3 as buffer
+from envoy_data_plane.envoy.extensions.filters.http.grpc_json_transcoder import v3 as transcoder
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation import v3 as mutating
+from envoy_data_plane.envoy.extensions.filters.http.jwt_authn import v3 as jwt
+from envoy_data_plane.envoy.extensions.filters.http.local_ratelimit import v3 as limiting
+from envoy_data_plane.envoy.extensions.filters.http.rbac import v3 as rbac
+from envoy_data_plane.envoy.extensions.filters.http.router import v3 as router
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
+from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation import v3 as early
+from envoy_data_plane.envoy.extensions.matching.common_inputs.ssl import v3 as ssl
+from envoy_data_plane.envoy.type import v3 as kind
+from envoy_data_plane.envoy.type.matcher import v3 as matcher
+from envoy_data_plane.xds.core import v3 as xds_core
+from envoy_data_plane.xds.type.matcher import v3 as xds
+
+from services.mesh.resource import ads, extension, header, http_filter, ms, packed
+from services.platform.identity import PREFIX, SCOPE, SESSION, SUBJECT, spiffe_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from services.contract.model import Contract, Method, RateLimit
+
+ROUTER = "envoy.filters.http.router"
+RBAC = "envoy.filters.http.rbac"
+JWT = "envoy.filters.http.jwt_authn"
+LIMIT = "envoy.filters.http.local_ratelimit"
+
+BODY_BYTES_MAX = 1 << 20
+"""A request is a form, not an upload."""
+_ISSUER = "paymesh"
+_AUDIENCE = "paymesh-api"
+_TOKEN = "access"  # noqa: S105 the name of a requirement
+_CLAIMS = "claims"
+"""Where the JWT filter leaves a token's claims for RBAC."""
+
+
+# -- Headers ---------------------------------------------------------------------------------------------------------
+
+
+def _remove(*names: str) -> list[mutation.HeaderMutation]:
+    ours = mutation.HeaderMutationRemoveOnMatch(key_matcher=matcher.StringMatcher(prefix=PREFIX))
+    return [mutation.HeaderMutation(remove_on_match=ours), *(mutation.HeaderMutation(remove=name) for name in names)]
+
+
+def strip_from_clients(*also: str) -> core.TypedExtensionConfig:
+    """Drop identities that a client brings before anything looks at the request, on every route."""
+    return extension("envoy.http.early_header_mutation.header_mutation", early.HeaderMutation(mutations=_remove(*also)))
+
+
+def strip_from_peers(trusted: Iterable[str]) -> hcm.HttpFilter:
+    """Drop the identity that a peer passes on, unless the peer is one of `trusted` (names of services).
+
+    The matcher skips the filter for trusted peers; a peer that it does not know gets the filter.
+    """
+    skip = xds.MatcherOnMatch(action=_xds("skip", action.SkipFilter()))
+    peers = xds.MatcherMatcherTreeMatchMap(map={spiffe_id(name): skip for name in sorted(trusted)})
+    tree = xds.MatcherMatcherTree(input=_xds("peer", ssl.UriSanInput()), exact_match_map=peers)
+    drop = mutating.HeaderMutation(
+        mutations=mutating.Mutations(request_mutations=_remove("x-forwarded-for", "x-envoy-external-address"))
+    )
+    return http_filter(
+        "strip_identity",
+        matching.ExtensionWithMatcher(
+            xds_matcher=xds.Matcher(matcher_tree=tree),
+            extension_config=extension("envoy.filters.http.header_mutation", drop),
+        ),
+    )
+
+
+def _xds(name: str, message: action.SkipFilter | ssl.UriSanInput) -> xds_core.TypedExtensionConfig:
+    return xds_core.TypedExtensionConfig(name=name, typed_config=packed(message))
+
+
+# -- Who may call ----------------------------------------------------------------------------------------------------
+
+
+def deny_by_default() -> hcm.HttpFilter:
+    """Refuse every route that does not say who may take it."""
+    return http_filter(RBAC, rbac.Rbac(rules=rules.Rbac(action=rules.RbacAction.ALLOW)))
+
+
+def _allow(*principals: rules.Principal) -> rbac.RbacPerRoute:
+    policy = rules.Policy(permissions=[rules.Permission(any=True)], principals=list(principals))
+    return rbac.RbacPerRoute(
+        rbac=rbac.Rbac(rules=rules.Rbac(action=rules.RbacAction.ALLOW, policies={"allowed": policy}))
+    )
+
+
+def allow_anybody() -> rbac.RbacPerRoute:
+    """Let everybody take a route."""
+    return _allow(rules.Principal(any=True))
+
+
+def allow_peers(services: Iterable[str]) -> rbac.RbacPerRoute:
+    """Let these services take a route, by the identity in their certificate.
+
+    Said by the route and not by the listener, so that a revocation also reaches connections that are open.
+    """
+    return _allow(
+        *(
+            rules.Principal(
+                authenticated=rules.PrincipalAuthenticated(
+                    principal_name=matcher.StringMatcher(exact=spiffe_id(service))
+                )
+            )
+            for service in sorted(services)
+        )
+    )
+
+
+def allow_scopes(scopes: Iterable[str]) -> rbac.RbacPerRoute:
+    """Let in who has a verified token with every one of the scopes."""
+    verified = rules.Principal(header=route.HeaderMatcher(name=SUBJECT, present_match=True))
+    ids = [verified, *(_has(scope) for scope in scopes)]
+    return _allow(rules.Principal(and_ids=rules.PrincipalSet(ids=ids)))
+
+
+def _has(scope: str) -> rules.Principal:
+    one_of = matcher.ValueMatcher(string_match=matcher.StringMatcher(exact=scope))
+    path = [matcher.MetadataMatcherPathSegment(key=key) for key in (_CLAIMS, "scope")]
+    value = matcher.ValueMatcher(list_match=matcher.ListMatcher(one_of=one_of))
+    return rules.Principal(
+        sourced_metadata=rules.SourcedMetadata(
+            metadata_matcher=matcher.MetadataMatcher(filter=JWT, path=path, value=value)
+        )
+    )
+
+
+# -- Tokens ----------------------------------------------------------------------------------------------------------
+
+
+_NOBODYS_KEY = {
+    "kty": "EC",
+    "crv": "P-256",
+    "kid": "nobody",
+    "x": "rxBdfKr7KnqlnPZx_1oXChRgAmpJcEOMwp8199zVZx4",
+    "y": "LYsOWe4Tr8ly1zwnrrO2OV7Fe-SaFLjUFWZbHDiAfFY",
+}
+"""A key to which nobody can have the private half: x is the SHA-256 of "paymesh: nobody's key 0", y the smaller of the two
+that make it a point of the curve. Envoy takes no empty key set, and without keys every token must be refused."""
+
+
+def jwt_verification(jwks: str) -> jwt.JwtAuthentication:
+    """Verify access tokens against these keys and turn their claims into identity headers."""
+    if not json.loads(jwks)["keys"]:
+        jwks = json.dumps({"keys": [_NOBODYS_KEY]})
+    headers = {"sub": SUBJECT, "scope": SCOPE, "sid": SESSION}
+    provider = jwt.JwtProvider(
+        issuer=_ISSUER,
+        audiences=[_AUDIENCE],
+        require_expiration=True,
+        local_jwks=core.DataSource(inline_string=jwks),
+        # The token ends here: nobody behind the edge can lose it.
+        forward=False,
+        payload_in_metadata=_CLAIMS,
+        normalize_payload_in_metadata=jwt.JwtProviderNormalizePayload(space_delimited_claims=["scope"]),
+        claim_to_headers=[jwt.JwtClaimToHeader(claim_name=claim, header_name=name) for claim, name in headers.items()],
+        # Clocks of our own machines: a few seconds, not the default minute.
+        clock_skew_seconds=10,
+    )
+    return jwt.JwtAuthentication(
+        providers={_ISSUER: provider}, requirement_map={_TOKEN: jwt.JwtRequirement(provider_name=_ISSUER)}
+    )
+
+
+def jwt_by_discovery() -> hcm.HttpFilter:
+    """Verify tokens with what extension discovery says, so that new keys reach open connections and drain none."""
+    source = core.ExtensionConfigSource(
+        config_source=ads(),
+        type_urls=["type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"],
+    )
+    return hcm.HttpFilter(name=JWT, config_discovery=source)
+
+
+def token_required() -> jwt.PerRouteConfig:
+    """Ask for a token on a route."""
+    return jwt.PerRouteConfig(requirement_name=_TOKEN)
+
+
+def token_ignored() -> jwt.PerRouteConfig:
+    """Look at no token on a route, so that a stale one is no hindrance to log in."""
+    return jwt.PerRouteConfig(disabled=True)
+
+
+# -- Limits ----------------------------------------------------------------------------------------------------------
+
+_COUNTED_MAX = 10_000
+"""Users (or addresses) counted per method at a time; the one not seen for longest is forgotten first."""
+
+
+def limits_by_route() -> hcm.HttpFilter:
+    """Limit nothing but what routes say."""
+    return http_filter(LIMIT, limiting.LocalRateLimit(stat_prefix="edge"))
+
+
+def limit(method: Method, rule: RateLimit) -> limiting.LocalRateLimit:
+    """Count the calls of a method by the user of the token, or by the address of the client."""
+    bucket = kind.TokenBucket(max_tokens=rule.requests, tokens_per_fill=rule.requests, fill_interval=ms(rule.per_ms))
+    everything = core.RuntimeFractionalPercent(
+        default_value=kind.FractionalPercent(numerator=100), runtime_key=f"paymesh.limit.{method.full_name}"
+    )
+    key, counted = _counted_by(rule)
+    return limiting.LocalRateLimit(
+        stat_prefix="edge",
+        filter_enabled=everything,
+        filter_enforced=everything,
+        rate_limits=[route.RateLimit(actions=[counted])],
+        descriptors=[
+            ratelimit.LocalRateLimitDescriptor(
+                # No value: each value that comes along has a bucket of its own.
+                entries=[ratelimit.RateLimitDescriptorEntry(key=key)],
+                token_bucket=bucket,
+            )
+        ],
+        max_dynamic_descriptors=_COUNTED_MAX,
+        token_bucket=bucket,
+        always_consume_default_token_bucket=False,
+        enable_x_ratelimit_headers=ratelimit.XRateLimitHeadersRfcVersion.DRAFT_VERSION_03,
+        rate_limited_as_resource_exhausted=True,
+        response_headers_to_add=[header("retry-after", str(retry_after_s(rule)))],
+    )
+
+
+def retry_after_s(rule: RateLimit) -> int:
+    """Seconds after which an empty bucket has a token again: it is filled evenly, not at the end of the interval."""
+    return max(1, math.ceil(rule.per_ms / 1000 / rule.requests))
+
+
+def _counted_by(rule: RateLimit) -> tuple[str, route.RateLimitAction]:
+    if rule.by == "user":
+        action = route.RateLimitActionRequestHeaders(header_name=SUBJECT, descriptor_key="user")
+        return "user", route.RateLimitAction(request_headers=action)
+    if rule.by == "ip":
+        return "remote_address", route.RateLimitAction(remote_address=route.RateLimitActionRemoteAddress())
+    raise ValueError(f"a limit by {rule.by} has no place in the edge: it is counted by user or by ip")
+
+
+# -- Bodies ----------------------------------------------------------------------------------------------------------
+
+
+def transcoding(contract: Contract, descriptors: bytes) -> hcm.HttpFilter:
+    """Turn REST into gRPC and back, for every service that states a REST mapping.
+
+    It stands first, so that all others see the gRPC path and one policy per method serves both.
+    """
+    services = [s.full_name for s in contract.services.values() if any(m.http for m in s.methods)]
+    return http_filter(
+        "envoy.filters.http.grpc_json_transcoder",
+        transcoder.GrpcJsonTranscoder(
+            proto_descriptor_bin=descriptors,
+            services=services,
+            convert_grpc_status=True,
+            max_request_body_size=BODY_BYTES_MAX,
+            print_options=transcoder.GrpcJsonTranscoderPrintOptions(
+                preserve_proto_field_names=True,
+                # An answer is complete: a zero is said, not left out.
+                always_print_primitive_fields=True,
+            ),
+            request_validation_options=transcoder.GrpcJsonTranscoderRequestValidationOptions(
+                reject_unknown_method=True,
+                reject_unknown_query_parameters=True,
+                reject_binding_body_field_collisions=True,
+            ),
+        ),
+    )
+
+
+def whole_requests() -> hcm.HttpFilter:
+    """Take requests as a whole up to the limit, which REST gets from the transcoder; every method is unary."""
+    return http_filter("envoy.filters.http.buffer", buffer.Buffer(max_request_bytes=BODY_BYTES_MAX))
+
+
+def routing() -> hcm.HttpFilter:
+    """Send the request on; the last filter of every chain."""
+    return http_filter(ROUTER, router.Router(suppress_envoy_headers=True))

@@ -1,0 +1,151 @@
+"""Where each method goes and under which policy: one route per method, exactly, and a refusal for the rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from envoy_data_plane.envoy.config.route import v3 as route
+from envoy_data_plane.envoy.extensions.retry.host.previous_hosts import v3 as previous
+
+from services.contract.model import Auth, RetryOn
+from services.kernel.errors import DomainError
+from services.mesh import filters
+from services.mesh.clusters import LOCAL
+from services.mesh.node import EDGE
+from services.mesh.refusals import NOT_SENT, forbidden
+from services.mesh.resource import header, ms, packed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from betterproto2 import Message
+    from envoy_data_plane.google.protobuf import Any
+
+    from services.contract.model import Contract, Method, Service
+
+INBOUND = "inbound"
+OUTBOUND = "outbound"
+
+HEALTH_CHECK = "/grpc.health.v1.Health/Check"
+_HEALTH_TIMEOUT_MS = 1000
+_HEALTH_CALLERS = ("config", EDGE)
+
+_RETRY_WORDS = {
+    # "Not sent" by the callee's own Envoy is a connection that failed one hop further on.
+    RetryOn.CONNECT_FAILURE: ("connect-failure", "retriable-headers"),
+    RetryOn.REFUSED_STREAM: ("refused-stream",),
+    RetryOn.UNAVAILABLE: ("unavailable", "reset", "connect-failure", "retriable-headers"),
+}
+
+
+def inbound(service: Service) -> route.RouteConfiguration:
+    """Let the callers of each method through to the service beside this Envoy, and nobody else."""
+    health = _forward(HEALTH_CHECK, _action(LOCAL, _HEALTH_TIMEOUT_MS), rbac=filters.allow_peers(_HEALTH_CALLERS))
+    routes = [_inbound(method) for method in service.methods]
+    return _table(INBOUND, [*routes, health, _elsewhere()])
+
+
+def _inbound(method: Method) -> route.Route:
+    made = _forward(method.path, _action(LOCAL, method.timeout_ms), rbac=filters.allow_peers(method.callers))
+    # Who the caller is cannot be written into details that are encoded in advance.
+    made.metadata = forbidden(DomainError("CALLER_NOT_ALLOWED", caller="of this connection", method=method.full_name))
+    return made
+
+
+def outbound(contract: Contract, caller: str) -> route.RouteConfiguration:
+    """Route what a service may call to its clusters; refuse the rest where it starts, by name."""
+    allowed = [_forward(method.path, _call(method)) for method in contract.methods.values() if caller in method.callers]
+    refused = [_refused(service, caller) for service in contract.services.values()]
+    return _table(OUTBOUND, [*allowed, *refused, _elsewhere()])
+
+
+def called_by(contract: Contract, caller: str) -> list[Service]:
+    """Services of which a caller may call at least one method, in the contract's order."""
+    return [s for s in contract.services.values() if any(caller in m.callers for m in s.methods)]
+
+
+def edge(contract: Contract) -> route.RouteConfiguration:
+    """Route every method that clients may call; what is internal has no route, as if it were not there."""
+    methods = [m for m in contract.methods.values() if EDGE in m.callers and m.auth is not Auth.INTERNAL]
+    return _table(EDGE, [*map(_edge, methods), _elsewhere({filters.JWT: filters.token_ignored()})])
+
+
+def _edge(method: Method) -> route.Route:
+    public = method.auth is Auth.PUBLIC
+    config: dict[str, Message] = {
+        filters.JWT: filters.token_ignored() if public else filters.token_required(),
+        filters.RBAC: filters.allow_anybody() if public else filters.allow_scopes(method.scopes),
+    }
+    if method.rate_limit:
+        config[filters.LIMIT] = filters.limit(method, method.rate_limit)
+    made = _forward(method.path, _call(method))
+    made.typed_per_filter_config = _per_filter(config)
+    if method.scopes:
+        made.metadata = forbidden(DomainError("SCOPE_MISSING", scope=" ".join(method.scopes)))
+    # REST brings no deadline: the service is told the contract's.
+    made.request_headers_to_add = [header("grpc-timeout", f"{method.timeout_ms}m", keep=True)]
+    return made
+
+
+def _call(method: Method) -> route.RouteAction:
+    action = _action(method.service, method.timeout_ms)
+    if method.retry_attempts:
+        action.retry_policy = route.RetryPolicy(
+            retry_on=",".join(sorted({word for on in method.retry_on for word in _RETRY_WORDS[on]})),
+            num_retries=method.retry_attempts,
+            retriable_headers=[route.HeaderMatcher(name=NOT_SENT, present_match=True)],
+            # Another instance than the one that failed, where there is one.
+            retry_host_predicate=[
+                route.RetryPolicyRetryHostPredicate(
+                    name="envoy.retry_host_predicates.previous_hosts",
+                    typed_config=packed(previous.PreviousHostsPredicate()),
+                )
+            ],
+            host_selection_retry_max_attempts=3,
+            retry_back_off=route.RetryPolicyRetryBackOff(base_interval=ms(25), max_interval=ms(250)),
+        )
+    return action
+
+
+def _action(cluster: str, timeout_ms: int) -> route.RouteAction:
+    # The whole call, repeats included, whatever longer deadline the client asked for; a shorter one is the client's own.
+    return route.RouteAction(cluster=cluster, timeout=ms(timeout_ms))
+
+
+def _forward(path: str, action: route.RouteAction, *, rbac: Message | None = None) -> route.Route:
+    return route.Route(
+        name=path.strip("/"),
+        match=route.RouteMatch(path=path, grpc=route.RouteMatchGrpcRouteMatchOptions()),
+        route=action,
+        typed_per_filter_config=_per_filter({filters.RBAC: rbac} if rbac else {}),
+    )
+
+
+def _refused(service: Service, caller: str) -> route.Route:
+    """Refuse what is left of a service after the methods that the caller may call: a route each would be 30 KiB."""
+    return route.Route(
+        name=f"refused {service.full_name}",
+        match=route.RouteMatch(prefix=f"/{service.full_name}/"),
+        direct_response=route.DirectResponseAction(status=403),
+        metadata=forbidden(DomainError("CALLER_NOT_ALLOWED", caller=caller, method=service.full_name)),
+    )
+
+
+def _elsewhere(config: dict[str, Message] | None = None) -> route.Route:
+    """Answer "no such method" to everything else; it is open to anybody, for there is nothing behind it."""
+    return route.Route(
+        name="elsewhere",
+        match=route.RouteMatch(prefix="/"),
+        direct_response=route.DirectResponseAction(status=404),
+        typed_per_filter_config=_per_filter({filters.RBAC: filters.allow_anybody(), **(config or {})}),
+    )
+
+
+def _per_filter(config: dict[str, Message]) -> dict[str, Any]:
+    return {name: packed(message) for name, message in config.items()}
+
+
+def _table(name: str, routes: Iterable[route.Route]) -> route.RouteConfiguration:
+    everything = route.VirtualHost(name=name, domains=["*"], routes=list(routes))
+    # Without the check a route to an unknown cluster is taken, and is a 503 to whoever calls it.
+    return route.RouteConfiguration(name=name, virtual_hosts=[everything], validate_clusters=True)

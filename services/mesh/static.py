@@ -49,14 +49,18 @@ def as_json(type_url: str, value: bytes) -> Json:
     """Read a serialized resource as the JSON of its kind."""
     made: Json = Sent(type_url=type_url, value=value).to_dict(casing=_AS_WRITTEN)
     made.pop("@type")
-    return _without_streams(made)
+    _drop_streams(made)
+    return made
 
 
-def _without_streams(value: Any) -> Any:
-    """Drop `sds_config`: a secret without it is the one of that name in the same file."""
+def _drop_streams(value: object) -> None:
+    """Drop every `sds_config`: a secret without it is the one of that name in the same file."""
     if isinstance(value, dict):
-        return {key: _without_streams(inner) for key, inner in value.items() if key != "sds_config"}
-    return [_without_streams(inner) for inner in value] if isinstance(value, list) else value
+        value.pop("sds_config", None)
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            _drop_streams(inner)
 
 
 def _cluster(cluster: Json, places: Mapping[str, Json]) -> Json:

@@ -132,8 +132,8 @@ def operations(document: Json) -> Iterator[Operation]:
 
 
 def rows(schema: Json) -> list[Row]:
-    """The properties of an object's schema."""
-    needed = schema.get("required", [])
+    """The properties of an object's schema. Of an answer none is called required: that is a word for those who send."""
+    needed = schema.get("required", []) if schema.get("additionalProperties") is False else []
     return [_row(name, "", s, required=name in needed) for name, s in schema.get("properties", {}).items()]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from services.contract import model
 from services.contract.comments import comment_of
@@ -129,12 +129,13 @@ def _body(http: model.Http, request: Descriptor) -> Json:
     if http.body == "*":
         schema = schemas.reference(request, Side.SENT)
         needed = bool(rules.required(request) - path_fields(http))
-        example: Any = samples.of_message(request, path_fields(http))
+        example: object = samples.of_message(request, path_fields(http))
     else:
         field = request.fields_by_name[http.body]
         schema, example = schemas.of_field(field, Side.SENT), samples.of_field(field)
         needed = field.name in rules.required(request)
-    return {"required": needed, "content": {"application/json": {"schema": schema, "example": example}}}
+    content: Json = {"schema": schema, "example": example}
+    return {"required": needed, "content": {"application/json": content}}
 
 
 def _success(http: model.Http, response: Descriptor) -> Json:

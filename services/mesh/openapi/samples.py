@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from google.protobuf.descriptor import FieldDescriptor
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
 
-_BY_FIELD: Final[dict[str, Any]] = {
+_BY_FIELD: Final[dict[str, object]] = {
     "access_token": "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiI3MiJ9.c2lnbmF0dXJl",
     "alg": "ES256",
     "attempts": 1,
@@ -70,7 +70,7 @@ _BY_FIELD: Final[dict[str, Any]] = {
 }
 """One value of a field of this name; of a repeated field, its one item."""
 
-_BY_FULL_NAME: Final[dict[str, Any]] = {
+_BY_FULL_NAME: Final[dict[str, object]] = {
     "paymesh.gateway.v1.Route.method": "paymesh.payment.v1.PaymentService.GetPayment",
     "paymesh.order.v1.Order.status": "STATUS_PENDING",
     "paymesh.order.v1.OrderItem.name": "A book",
@@ -87,7 +87,7 @@ _TIME: Final = "2026-01-02T03:04:05Z"
 _ID: Final = "4503599627370497"
 
 
-def of_message(message: Descriptor, without: frozenset[str] = frozenset()) -> dict[str, Any]:
+def of_message(message: Descriptor, without: frozenset[str] = frozenset()) -> dict[str, object]:
     """An object with every field but those in `without`; of a oneof its first member."""
     return {
         field.name: [of_field(field)] if field.is_repeated else of_field(field)
@@ -96,7 +96,7 @@ def of_message(message: Descriptor, without: frozenset[str] = frozenset()) -> di
     }
 
 
-def of_field(field: FieldDescriptor) -> Any:
+def of_field(field: FieldDescriptor) -> object:
     """One value of a field."""
     if field.full_name in _BY_FULL_NAME:
         return _BY_FULL_NAME[field.full_name]
@@ -110,7 +110,7 @@ def of_field(field: FieldDescriptor) -> Any:
     return _by_type(field)
 
 
-def _by_type(field: FieldDescriptor) -> Any:
+def _by_type(field: FieldDescriptor) -> object:
     if field.cpp_type in {FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64}:
         return _ID
     if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:

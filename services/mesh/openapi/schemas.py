@@ -93,10 +93,10 @@ def of_message(message: Descriptor, side: Side, without: frozenset[str] = NONE) 
     if text := "\n\n".join(filter(None, [comment_of(message.full_name), *_sentences(message, side)])):
         schema["description"] = text
     schema["properties"] = {field.name: of_field(field, side) for field in fields}
+    needed = rules.required(message) if side is Side.SENT else _always_written(message)
+    if listed := [field.name for field in fields if field.name in needed]:
+        schema["required"] = listed
     if side is Side.SENT:
-        needed = rules.required(message)
-        if listed := [field.name for field in fields if field.name in needed]:
-            schema["required"] = listed
         schema["additionalProperties"] = False
         schema |= _choices(message)
     return schema
@@ -145,6 +145,11 @@ def _value(field: FieldDescriptor, side: Side) -> Json:
         plain = _WELL_KNOWN.get(field.message_type.full_name)
         return dict(plain) if plain else reference(field.message_type, side)
     return dict(_SCALARS[field.type])
+
+
+def _always_written(message: Descriptor) -> frozenset[str]:
+    """The fields that an answer has in any case: the edge writes zeros too, and leaves out what is not there at all."""
+    return frozenset(field.name for field in message.fields if not field.has_presence)
 
 
 def _sentences(message: Descriptor, side: Side) -> list[str]:

@@ -70,6 +70,14 @@ class Once:
         for each in (place, *self._repeats.get(place, ())):
             self.answers[each] = answer
 
+    def recheck(self, stored: Mapping[Scope, Stored]) -> None:
+        """Give those of the fresh items their answer that another process has ``stored`` meanwhile."""
+        for place in list(self.fresh):
+            key = self._keys[place]
+            if key is not None and (known := stored.get(key.scope)) is not None:
+                self.settle(place, _replay(key, known.fingerprint, known.answer))
+                self.fresh.remove(place)
+
     def kept(self, *, business: frozenset[str]) -> list[tuple[IdempotencyKey, Answer]]:
         """Pairs to store: settled items with a key, successes and refusals whose reason is in ``business``."""
         return [

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-
 import sqlalchemy as sa
-
 
 PENDING_MS = 60_000
 """Items younger than this are on their way; with --settled they are breaches."""

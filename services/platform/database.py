@@ -26,8 +26,14 @@ class Failure(Enum):
     UNAVAILABLE = "unavailable"
 
 
+class Conflict(Exception):
+    """Rows were not as this transaction had read them: it is done again as a whole."""
+
+
 def failure_of(error: BaseException) -> Failure | None:
     """Say what an exception of the database means; None: it is not one of the database."""
+    if isinstance(error, Conflict):
+        return Failure.RETRY
     if isinstance(error, sa.exc.IntegrityError):
         return Failure.BREACH
     if not isinstance(error, sa.exc.DBAPIError | sa.exc.TimeoutError):

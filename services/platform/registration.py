@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from paymesh.config.v1 import config_service_pb2 as pb, config_service_pb2_grpc as rpc
+from paymesh.config.v1 import config_service_pb2 as pb
+from paymesh.config.v1 import config_service_pb2_grpc as rpc
 from services.kernel.errors import DomainError
 from services.platform import telemetry
 from services.platform.client import MeshChannel

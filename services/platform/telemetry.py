@@ -67,7 +67,7 @@ def start(service: str, settings: ServiceSettings) -> None:
 
 def sampled(traceparent: str, ratio: float) -> bool:
     """Whether a call is traced: as the caller's W3C ``traceparent`` says, else by chance of ``ratio``."""
-    if len(traceparent) == 55:  # noqa: PLR2004 - version 00: 2 + 32 + 16 + 2 digits and three dashes
+    if len(traceparent) == 55:
         return traceparent[-1] in "13579bdf"
     return random.random() < ratio  # noqa: S311 - no secret
 
@@ -75,7 +75,7 @@ def sampled(traceparent: str, ratio: float) -> bool:
 def span(name: str, traceparent: str) -> trace.Span:
     """Begin a span under the caller's."""
     context = None
-    if len(traceparent) == 55:  # noqa: PLR2004
+    if len(traceparent) == 55:
         _, trace_id, parent, flags = traceparent.split("-")
         remote = trace.SpanContext(int(trace_id, 16), int(parent, 16), is_remote=True, trace_flags=trace.TraceFlags(int(flags, 16)))  # fmt: skip
         context = trace.set_span_in_context(trace.NonRecordingSpan(remote))

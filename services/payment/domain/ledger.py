@@ -1,0 +1,113 @@
+"""Double entry: transactions whose entries sum to zero, over accounts that are changed in memory and written once.
+
+Credits are positive, debits negative. A user's balance and a merchant's settlement are what paymesh owes, so they grow
+by credits; funding clearing is what operators received for users, so it falls by debits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from services.kernel.errors import DomainError
+from services.kernel.money import MINOR_UNITS_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+USER_BALANCE = "user_balance"
+MERCHANT_SETTLEMENT = "merchant_settlement"
+FUNDING_CLEARING = "funding_clearing"
+
+KINDS = (USER_BALANCE, MERCHANT_SETTLEMENT, FUNDING_CLEARING)
+MAY_BE_NEGATIVE = frozenset({MERCHANT_SETTLEMENT, FUNDING_CLEARING})
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class AccountKey:
+    """What an account is found by: its kind, whose it is, its currency. Sorted so, accounts are locked in one order."""
+
+    kind: str
+    owner_id: int
+    currency_code: str
+
+
+@dataclass(slots=True)
+class Account:
+    """An account as a batch sees and changes it. ``id`` is 0 and ``version`` -1 until it is first written."""
+
+    key: AccountKey
+    id: int
+    balance: int
+    version: int
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the account is not stored yet."""
+        return self.version < 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a transaction: minor units, credit positive, debit negative."""
+
+    account: AccountKey
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """A ledger transaction. ``kind`` and ``reference_id`` are unique together: nothing is booked twice."""
+
+    id: int
+    kind: str
+    reference_id: int
+    entries: tuple[Entry, ...]
+
+
+class Book:
+    """The accounts of a batch, in memory. Postings are made in sequence; the store writes each account once."""
+
+    def __init__(self, accounts: Mapping[AccountKey, Account]) -> None:
+        """Work on ``accounts``, which hold every account that the batch may touch."""
+        self._accounts = accounts
+        self.postings: list[Posting] = []
+        self.touched: dict[AccountKey, Account] = {}
+
+    def balance(self, key: AccountKey) -> int:
+        """Return a balance as it is after the postings so far."""
+        return self._accounts[key].balance
+
+    def post(self, posting: Posting) -> None:
+        """Book a transaction, or refuse the whole of it and change nothing.
+
+        Refuses with BALANCE_INSUFFICIENT (a balance that may not be negative would be) and BALANCE_LIMIT_EXCEEDED.
+        """
+        assert sum(e.amount for e in posting.entries) == 0, "a ledger transaction must sum to zero"
+        assert len({e.account.currency_code for e in posting.entries}) == 1, "a ledger transaction has one currency"
+        after = [(self._accounts[e.account], self._accounts[e.account].balance + e.amount) for e in posting.entries]
+        for account, balance in after:
+            if balance < 0 and account.key.kind not in MAY_BE_NEGATIVE:
+                amount = abs(balance - account.balance)
+                raise DomainError("BALANCE_INSUFFICIENT", amount=f"{amount} minor units of {account.key.currency_code}")
+            if abs(balance) > MINOR_UNITS_MAX:
+                raise DomainError("BALANCE_LIMIT_EXCEEDED", limit=MINOR_UNITS_MAX)
+        for account, balance in after:
+            account.balance = balance
+            self.touched[account.key] = account
+        self.postings.append(posting)
+
+
+def transfer(posting_id: int, kind: str, reference_id: int, debit: AccountKey, credit: AccountKey, amount: int) -> Posting:  # fmt: skip
+    """Make a transaction of two entries: ``amount`` minor units from ``debit`` to ``credit``."""
+    return Posting(posting_id, kind, reference_id, (Entry(debit, -amount), Entry(credit, amount)))
+
+
+def chain_hash(previous: bytes, lines: Iterable[Sequence[object]]) -> bytes:
+    """Return the SHA-256 link of a batch: over the previous link and each entry's fields, joined as text.
+
+    A line is (transaction id, line number, account id, amount).
+    """
+    text = ";".join(",".join(map(str, line)) for line in lines)
+    return hashlib.sha256(previous + text.encode()).digest()

@@ -1,0 +1,180 @@
+"""Protobuf <-> domain of the payment room, both ways; the only enum tables besides the states."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from paymesh.order.v1 import order_event_pb2, order_pb2
+from paymesh.payment.v1 import payment_event_pb2, payment_pb2
+from paymesh.payment.v1 import payment_service_pb2 as pb
+from paymesh.risk.v1 import risk_service_pb2
+from services.kernel.money import Money
+from services.payment import states, usecases
+from services.payment.domain import KnownOrder, Method
+from services.platform import wire
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from services.payment.domain import AccountKey, Payment, Refund
+    from services.payment.ports import Moved, ToAssess
+    from services.platform.interceptor import Call
+
+_STATUS = {word: payment_pb2.Payment.Status.Value(f"STATUS_{word.upper()}") for word in states.ALL}
+_REFUND_STATUS = {word: payment_pb2.Refund.Status.Value(f"STATUS_{word.upper()}") for word in states.REFUND_ALL}
+_METHOD = {method: payment_pb2.Payment.Method.Value(f"METHOD_{method.upper()}") for method in Method}
+_METHOD_FROM = {number: method for method, number in _METHOD.items()}
+
+
+def create_payment(call: Call, request: pb.CreatePaymentRequest) -> usecases.CreatePayment:
+    """Read a request to pay."""
+    key = wire.idempotency_key(call, request)
+    assert key is not None
+    shown = wire.money_from(request.amount) if request.HasField("amount") else None
+    return usecases.CreatePayment(call.caller, key, request.order_id, _METHOD_FROM[request.method], shown)
+
+
+def refund_payment(call: Call, request: pb.RefundPaymentRequest) -> usecases.RefundPayment:
+    """Read a request to refund."""
+    key = wire.idempotency_key(call, request)
+    assert key is not None
+    amount = wire.money_from(request.amount) if request.HasField("amount") else None
+    return usecases.RefundPayment(call.caller, key, request.id, amount, request.note)
+
+
+def top_up_balance(call: Call, request: pb.TopUpBalanceRequest) -> usecases.TopUpBalance:
+    """Read a request to top up."""
+    key = wire.idempotency_key(call, request)
+    assert key is not None
+    return usecases.TopUpBalance(call.caller, key, request.user_id, wire.money_from(request.amount))
+
+
+def payment(p: Payment) -> payment_pb2.Payment:
+    """Render a payment."""
+    currency = p.amount.currency_code
+    return payment_pb2.Payment(
+        id=p.id,
+        payment_no=p.payment_no,
+        order_id=p.order_id,
+        user_id=p.user_id,
+        amount={"currency_code": currency, "minor_units": p.amount.minor_units},
+        refunded={"currency_code": currency, "minor_units": p.refunded},
+        method=_METHOD[p.method],
+        status=_STATUS[p.status],
+        failure_reason=p.failure_reason,
+        create_time=wire.timestamp(p.create_ms),
+        update_time=wire.timestamp(p.update_ms),
+    )
+
+
+def refund(r: Refund) -> payment_pb2.Refund:
+    """Render a refund."""
+    return payment_pb2.Refund(
+        id=r.id,
+        refund_no=r.refund_no,
+        payment_id=r.payment_id,
+        amount=wire.money(r.amount),
+        note=r.note,
+        status=_REFUND_STATUS[r.status],
+        create_time=wire.timestamp(r.create_ms),
+        update_time=wire.timestamp(r.update_ms),
+    )
+
+
+def balance(key: AccountKey, minor_units: int, update_ms: int) -> payment_pb2.Balance:
+    """Render a balance."""
+    amount = wire.money(Money(key.currency_code, minor_units))
+    time = wire.timestamp(update_ms) if update_ms else None
+    return payment_pb2.Balance(user_id=key.owner_id, amount=amount, update_time=time)
+
+
+def created(p: Payment) -> bytes:
+    """Render the answer of CreatePayment."""
+    return pb.CreatePaymentResponse(payment=payment(p)).SerializeToString(deterministic=True)
+
+
+def refunded(p: Payment, r: Refund) -> bytes:
+    """Render the answer of RefundPayment."""
+    return pb.RefundPaymentResponse(payment=payment(p), refund=refund(r)).SerializeToString(deterministic=True)
+
+
+def topped_up(key: AccountKey, minor_units: int, update_ms: int) -> bytes:
+    """Render the answer of TopUpBalance."""
+    answer = pb.TopUpBalanceResponse(balance=balance(key, minor_units, update_ms))
+    return answer.SerializeToString(deterministic=True)
+
+
+def event(moved: Moved) -> Message | None:
+    """Render the event that entering a state publishes; None: that state publishes none."""
+    p, step = moved.payment, moved.step
+    currency = p.amount.currency_code
+    facts = {
+        "payment_id": p.id,
+        "version": step.version,
+        "event_time": wire.timestamp(step.at_ms),
+        "payment_no": p.payment_no,
+        "order_id": p.order_id,
+        "user_id": p.user_id,
+        "amount": {"currency_code": currency, "minor_units": p.amount.minor_units},
+        "method": _METHOD[p.method],
+    }
+    match states.EVENTS.get(step.status):
+        case "payment.initiated":
+            return payment_event_pb2.PaymentInitiated(**facts)
+        case "payment.success":
+            return payment_event_pb2.PaymentSuccess(**facts)
+        case "payment.failed":
+            return payment_event_pb2.PaymentFailed(failure_reason=p.failure_reason, **facts)
+        case "payment.refunded":
+            assert moved.refund is not None
+            total = Money(currency, step.refunded)
+            return payment_event_pb2.PaymentRefunded(
+                refund_id=moved.refund.id,
+                refund_amount=wire.money(moved.refund.amount),
+                refunded=wire.money(total),
+                **facts,
+            )
+    return None
+
+
+def to_assess(payments: list[ToAssess]) -> risk_service_pb2.BatchAssessPaymentsRequest:
+    """Render a batch for risk."""
+    return risk_service_pb2.BatchAssessPaymentsRequest(
+        payments=[
+            risk_service_pb2.PaymentToAssess(
+                payment_id=p.payment_id,
+                user_id=p.user_id,
+                order_id=p.order_id,
+                amount={"currency_code": p.amount.currency_code, "minor_units": p.amount.minor_units},
+                method=_METHOD[p.method],
+            )
+            for p in payments
+        ]
+    )
+
+
+def known_order(order: order_pb2.Order) -> KnownOrder:
+    """Read an order that was looked up."""
+    status = order_pb2.Order.Status.Name(order.status).removeprefix("STATUS_").lower()
+    return KnownOrder(order.id, order.user_id, wire.money_from(order.amount), status, _ms(order.expire_time), 0)
+
+
+def order_created(message: order_event_pb2.OrderCreated, event_id: str) -> usecases.OrderKnown:
+    """Read order.created."""
+    amount = wire.money_from(message.amount)
+    order = KnownOrder(message.order_id, message.user_id, amount, "pending", _ms(message.expire_time), message.version)
+    return usecases.OrderKnown(event_id, "order.created", order)
+
+
+def order_cancelled(message: order_event_pb2.OrderCancelled, event_id: str) -> usecases.OrderCancelled:
+    """Read order.cancelled."""
+    return usecases.OrderCancelled(event_id, "order.cancelled", message.order_id, message.user_id, message.version)
+
+
+def payment_rejected(message: order_event_pb2.OrderPaymentRejected, event_id: str) -> usecases.RefundRejected:
+    """Read order.payment_rejected."""
+    return usecases.RefundRejected(event_id, "order.payment_rejected", message.payment_id, message.reject_reason)
+
+
+def _ms(time: object) -> int:
+    return int(time.ToMilliseconds())  # type: ignore[attr-defined]

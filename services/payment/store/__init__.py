@@ -1,0 +1,6 @@
+"""The payment room's database behind its ports."""
+
+from services.payment.store.sql import SqlStore
+from services.payment.store.tables import metadata
+
+__all__ = ["SqlStore", "metadata"]

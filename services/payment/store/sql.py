@@ -1,0 +1,218 @@
+"""SqlStore: SQLAlchemy Core behind the ports. A batch reads and writes each table at most once."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from services.kernel.money import Money
+from services.payment import mapping
+from services.payment.domain import Account, AccountKey, KnownOrder, Payment, Refund, chain_hash
+from services.payment.ports import Look
+from services.payment.store import rows
+from services.payment.store import tables as t
+from services.platform import idempotency, inbox, outbox
+from services.platform.database import Conflict, Database, for_update, insert_rows, update_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from services.kernel.idempotency import IdempotencyKey, Scope, Stored
+    from services.kernel.ids import IdMaker
+    from services.kernel.pages import Page
+    from services.payment.domain import Book
+    from services.payment.ports import CancelledOrder, Change
+
+
+class SqlTransaction:
+    """One transaction over a Connection; rows that it will change are read under lock, in key order."""
+
+    def __init__(self, connection: sa.Connection, ids: IdMaker) -> None:
+        """Work on ``connection``, which rolls back unless ``commit`` is called."""
+        self._connection, self._ids = connection, ids
+        self._dialect = connection.dialect.name
+
+    def stored(self, keys: Iterable[IdempotencyKey | None]) -> Mapping[Scope, Stored]:
+        """Return the answers that ``keys`` got."""
+        return idempotency.find(self._connection, t.idempotency_keys, keys)
+
+    def live_payments(self, order_ids: Iterable[int]) -> dict[int, int]:
+        """Return order id -> id of its payment that is live or captured."""
+        p = t.payments.c
+        query = sa.select(p.live_order_id, p.id).where(p.live_order_id.in_(sorted(order_ids)))
+        return {order_id: payment_id for order_id, payment_id in self._connection.execute(query)}
+
+    def accounts(self, keys: Iterable[AccountKey]) -> dict[AccountKey, Account]:
+        """Lock the accounts in key order; those that do not exist yet come new, with balance 0."""
+        wanted, a = sorted(keys), t.accounts.c
+        query = sa.select(a.id, a.kind, a.owner_id, a.currency_code, a.balance_minor, a.version).where(
+            a.owner_id.in_(sorted({k.owner_id for k in wanted})),
+            a.kind.in_(sorted({k.kind for k in wanted})),
+            a.currency_code.in_(sorted({k.currency_code for k in wanted})),
+        )
+        locked = for_update(query.order_by(a.kind, a.owner_id, a.currency_code), self._dialect)
+        found = {AccountKey(row.kind, row.owner_id, row.currency_code): row for row in self._connection.execute(locked)}
+        return {
+            key: Account(key, row.id, row.balance_minor, row.version)
+            if (row := found.get(key))
+            else Account(key, 0, 0, -1)
+            for key in wanted
+        }
+
+    def payments(self, ids: Iterable[int]) -> dict[int, Payment]:
+        """Lock payments in the order of their ids."""
+        query = sa.select(t.payments).where(t.payments.c.id.in_(sorted(ids))).order_by(t.payments.c.id)
+        return {row.id: rows.payment_of(row) for row in self._connection.execute(for_update(query, self._dialect))}
+
+    def unseen(self, event_ids: Sequence[str]) -> set[str]:
+        """Return those events that had no effect yet."""
+        return inbox.unseen(self._connection, t.inbox, event_ids)
+
+    def know_orders(self, orders: Sequence[KnownOrder]) -> None:
+        """Keep what is known of orders; an older version never replaces a newer one."""
+        known = self._versions(order.id for order in orders)
+        latest = {order.id: order for order in sorted(orders, key=lambda o: o.version)}
+        insert_rows(self._connection, t.known_orders, [rows.order_row(o) for o in latest.values() if o.id not in known])
+        newer = [rows.order_row(o) for o in latest.values() if o.id in known and known[o.id] < o.version]
+        update_rows(self._connection, t.known_orders, ("order_id",), newer)
+
+    def cancel_orders(self, cancelled: Sequence[CancelledOrder]) -> None:
+        """Keep that orders were cancelled, also of those that are not known yet."""
+        known = self._versions(order.order_id for order in cancelled)
+        nothing = Money("CNY", 0)
+        unknown = [
+            KnownOrder(c.order_id, c.user_id, nothing, "cancelled", 0, c.version)
+            for c in cancelled
+            if c.order_id not in known
+        ]
+        self.know_orders(unknown)
+        change = [
+            {"order_id": c.order_id, "status": "cancelled", "version": c.version}
+            for c in cancelled
+            if known.get(c.order_id, c.version) < c.version
+        ]
+        update_rows(self._connection, t.known_orders, ("order_id",), change)
+
+    def write(self, change: Change) -> None:
+        """Write a change: rows, ledger, chain, history, events, answers, inbox."""
+        c = self._connection
+        insert_rows(c, t.payments, [rows.payment_row(p) for p in change.new_payments])
+        changed = [{"id": p.id, **rows.payment_state(p)} for p in change.changed_payments.values()]
+        update_rows(c, t.payments, ("id",), changed)
+        insert_rows(c, t.payment_history, [rows.step_row(m.step) for m in change.moved])
+        insert_rows(c, t.refunds, [rows.refund_row(r) for r in change.refunds])
+        if change.book is not None and change.book.postings:
+            self._write_book(change.book, change.now_ms)
+        events = [event for moved in change.moved if (event := mapping.event(moved)) is not None]
+        outbox.append(c, t.outbox, events, self._ids, change.now_ms)
+        idempotency.keep(c, t.idempotency_keys, change.answers, change.now_ms)
+        inbox.mark(c, t.inbox, change.taken, change.now_ms)
+
+    def commit(self) -> None:
+        """Make it durable."""
+        self._connection.commit()
+
+    def _versions(self, order_ids: Iterable[int]) -> dict[int, int]:
+        k = t.known_orders.c
+        query = sa.select(k.order_id, k.version).where(k.order_id.in_(sorted(set(order_ids)))).order_by(k.order_id)
+        return {order_id: version for order_id, version in self._connection.execute(for_update(query, self._dialect))}
+
+    def _write_book(self, book: Book, now_ms: int) -> None:
+        """Write the accounts once each, the transactions with their entries, and one link of the hash chain."""
+        c = self._connection
+        self._write_accounts(book.touched.values(), now_ms)
+        seq, previous = c.execute(for_update(sa.select(t.ledger_tail.c.seq, t.ledger_tail.c.hash), self._dialect)).one()
+        seq += 1
+        booked = [
+            {"id": p.id, "kind": p.kind, "reference_id": p.reference_id, "chain_seq": seq, "at_ms": now_ms}
+            for p in book.postings
+        ]
+        entries = [
+            {"transaction_id": p.id, "line": line, "account_id": book.touched[e.account].id, "amount_minor": e.amount}
+            for p in book.postings
+            for line, e in enumerate(p.entries, 1)
+        ]
+        insert_rows(c, t.ledger_transactions, booked)
+        insert_rows(c, t.ledger_entries, entries)
+        # Linked in the order of the primary key, in which an audit reads them back.
+        link = chain_hash(previous, sorted(tuple(entry.values()) for entry in entries))
+        insert_rows(c, t.ledger_chain, [{"seq": seq, "hash": link}])
+        update_rows(c, t.ledger_tail, ("id",), [{"id": 1, "seq": seq, "hash": link}])
+
+    def _write_accounts(self, accounts: Iterable[Account], now_ms: int) -> None:
+        new, old = [], []
+        for account in accounts:
+            values: rows.Row = {"balance_minor": account.balance, "version": account.version + 1, "update_ms": now_ms}
+            if account.is_new:
+                account.id = self._ids.next(0)
+                key = account.key
+                new.append({"id": account.id, "kind": key.kind, "owner_id": key.owner_id,
+                            "currency_code": key.currency_code, **values})  # fmt: skip
+            else:
+                old.append({"id": account.id, **values})
+        insert_rows(self._connection, t.accounts, new)
+        if update_rows(self._connection, t.accounts, ("id",), old) != len(old):
+            raise Conflict("an account vanished under its lock")
+
+
+class SqlStore:
+    """The payment room's database."""
+
+    def __init__(self, database: Database, ids: IdMaker) -> None:
+        """Keep everything in ``database``, which is at the head of the room's migrations."""
+        self._database, self._ids = database, ids
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[SqlTransaction]:
+        """Begin a transaction."""
+        with self._database.write() as connection:
+            yield SqlTransaction(connection, self._ids)
+
+    def look(self, keys: Sequence[IdempotencyKey | None], order_ids: Iterable[int]) -> Look:
+        """Read what a batch of payments needs before it may ask others; locks nothing."""
+        k = t.known_orders
+        with self._database.read() as connection:
+            stored = idempotency.find(connection, t.idempotency_keys, keys)
+            known = connection.execute(sa.select(k).where(k.c.order_id.in_(sorted(order_ids)))).all()
+        return Look(stored, {row.order_id: rows.order_of(row) for row in known})
+
+    def payment(self, payment_id: int, user_id: int | None) -> Payment | None:
+        """Read a payment; ``user_id`` narrows it to one user's."""
+        query = sa.select(t.payments).where(t.payments.c.id == payment_id)
+        if user_id is not None:
+            query = query.where(t.payments.c.user_id == user_id)
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else rows.payment_of(row)
+
+    def payments_of(self, *, user_id: int | None, order_id: int | None, page: Page) -> list[Payment]:
+        """Read a page of payments, newest first, one more than it holds."""
+        p = t.payments.c
+        narrowed = [
+            column == value for column, value in ((p.user_id, user_id), (p.order_id, order_id)) if value is not None
+        ]
+        return [rows.payment_of(row) for row in self._page(sa.select(t.payments).where(*narrowed), p.id, page)]
+
+    def refunds_of(self, payment_id: int, page: Page) -> list[Refund]:
+        """Read a page of refunds, newest first, one more than it holds."""
+        query = sa.select(t.refunds).where(t.refunds.c.payment_id == payment_id)
+        return [rows.refund_of(row) for row in self._page(query, t.refunds.c.id, page)]
+
+    def balance(self, key: AccountKey) -> tuple[int, int]:
+        """Return an account's balance and when it last changed; (0, 0) where there is none."""
+        a = t.accounts.c
+        query = sa.select(a.balance_minor, a.update_ms).where(
+            a.kind == key.kind, a.owner_id == key.owner_id, a.currency_code == key.currency_code
+        )
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return (0, 0) if row is None else (row.balance_minor, row.update_ms)
+
+    def _page(self, query: sa.Select[Any], by: sa.Column[int], page: Page) -> Sequence[Any]:
+        after = page.after_id()
+        if after is not None:
+            query = query.where(by < after)
+        with self._database.read() as connection:
+            return connection.execute(query.order_by(by.desc()).limit(page.limit)).all()

@@ -142,7 +142,7 @@ def _success(http: model.Http, response: Descriptor) -> Json:
     """The answer of 200: the response, one field of it, or the raw body that an HttpBody carries."""
     described = " ".join(filter(None, (comment_of(field.full_name) for field in response.fields))) or "Done."
     if not http.response_body:
-        content = {"schema": schemas.reference(response, Side.RECEIVED), "example": samples.of_message(response)}
+        content: Json = {"schema": schemas.reference(response, Side.RECEIVED), "example": samples.of_message(response)}
         return {"description": described, "content": {"application/json": content}}
     field = response.fields_by_name[http.response_body]
     described = comment_of(field.full_name) or described

@@ -27,7 +27,7 @@ class GetConfigRequest(_message.Message):
 
     KEY_FIELD_NUMBER: _builtins.int
     key: _builtins.str
-    """The entry."""
+    """The entry: at most 64 characters."""
     def __init__(
         self,
         *,
@@ -75,7 +75,7 @@ class SetConfigRequest(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
     key: _builtins.str
-    """The entry."""
+    """The entry: at most 64 characters."""
     value: _builtins.str
     """The value: at most 65,536 characters."""
     expected_version: _builtins.int

@@ -1,0 +1,120 @@
+"""What every Envoy of the mesh is served: rendered when the world changes, once for each node, outside the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from services.mesh import snapshot
+from services.mesh.node import Edge
+from services.mesh.world import NO_KEYS, Instance, World
+from services.platform import telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from services.config.domain import Endpoint
+    from services.mesh.node import Node
+    from services.mesh.snapshot import Secrets, Snapshot
+
+
+class Identities(Protocol):
+    """Certificates of nodes."""
+
+    def secrets(self, node: Node) -> Secrets:
+        """Return the node's present certificate, key and CAs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    generation: int
+    snapshot: Snapshot | None
+
+
+class Envoys:
+    """The world as the Envoys are to see it, and its snapshots. Changes come from any thread."""
+
+    def __init__(self, make: Callable[[Node, World, Secrets], Snapshot], identities: Identities) -> None:
+        """Render with ``make``; the certificates are those of ``identities``."""
+        self._make, self._identities = make, identities
+        self._world = World()
+        self._change = threading.Lock()
+        self.generation = 1
+        self._rendered: dict[str, _Rendered] = {}
+        # One thread: rendering is CPU alone, a second one would only contend for the interpreter lock.
+        self._renderer = ThreadPoolExecutor(1, "render")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._woken = asyncio.Event()
+
+    async def start(self) -> None:
+        """Begin on the running loop."""
+        self._loop = asyncio.get_running_loop()
+
+    def stop(self) -> None:
+        """End the renderer."""
+        self._renderer.shutdown(wait=True, cancel_futures=True)
+
+    def show_endpoints(self, endpoints: Mapping[str, Sequence[Endpoint]]) -> None:
+        """Route calls to these endpoints, by service, and to no others."""
+        instances = {s: tuple(sorted(Instance(e.instance, e.address) for e in es)) for s, es in endpoints.items()}
+        self._turn(lambda world: replace(world, instances=instances))
+
+    def show_keys(self, jwks: str) -> None:
+        """Verify access tokens with these keys (a JWKS as JSON)."""
+        self._turn(lambda world: replace(world, jwks=jwks))
+
+    def show_identities(self) -> None:
+        """Serve certificates that were renewed."""
+        self._turn(lambda world: world, always=True)
+
+    def _turn(self, change: Callable[[World], World], *, always: bool = False) -> None:
+        with self._change:
+            world = change(self._world)
+            if world == self._world and not always:
+                return
+            self._world = world
+            self.generation += 1
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        woken, self._woken = self._woken, asyncio.Event()
+        woken.set()
+
+    async def later_than(self, generation: int) -> None:
+        """Return when there is a generation after ``generation``; a change just before the wait is not missed."""
+        while self.generation <= generation:
+            await self._woken.wait()
+
+    async def snapshot(self, node: Node) -> Snapshot | None:
+        """Return what ``node`` is to be served now; None: nothing yet, it keeps what it has."""
+        rendered = self._rendered.get(node.id)
+        if rendered is None or rendered.generation != self.generation:
+            rendered = await asyncio.get_running_loop().run_in_executor(self._renderer, self._render, node)
+        return rendered.snapshot
+
+    def _render(self, node: Node) -> _Rendered:
+        last = self._rendered.get(node.id)
+        with self._change:
+            generation, world = self.generation, self._world
+        if last is not None and last.generation == generation:
+            return last
+        # An edge without keys would refuse every token, and a restarted config must not tell it to forget them.
+        if isinstance(node, Edge) and world.jwks == NO_KEYS:
+            rendered = _Rendered(generation, None)
+        else:
+            rendered = _Rendered(generation, self._try(node, world, last))
+        self._rendered[node.id] = rendered
+        return rendered
+
+    def _try(self, node: Node, world: World, last: _Rendered | None) -> Snapshot | None:
+        """Render; what cannot be rendered leaves the node with the last good one, and is said."""
+        try:
+            return self._make(node, world, self._identities.secrets(node))
+        except (snapshot.InconsistentSnapshotError, LookupError, ValueError, OSError) as error:
+            telemetry.log.error("xds.not_rendered", node=node.id, error=str(error))
+            return last.snapshot if last else None

@@ -1,0 +1,128 @@
+"""Composition root of config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from paymesh.config.v1 import config_service_pb2_grpc as rpc
+from services.config import jobs
+from services.config.adapters.admission import JoinTokens
+from services.config.adapters.cache import RedisEntries
+from services.config.adapters.certificates import IssuedCertificates
+from services.config.adapters.envoys import Envoys
+from services.config.adapters.health import GrpcHealthProbe
+from services.config.adapters.registry import LeaseRegistry
+from services.config.clients import UserKeys
+from services.config.domain import Lease, Name, own
+from services.config.servicer.config import Config
+from services.config.servicer.xds import DeltaDiscovery, XdsServer
+from services.config.store import OUTBOX, RELAY_LEASE, SqlStore
+from services.config.usecases import Configuration, Discovery
+from services.contract.load import contract
+from services.kernel.clock import SystemClock
+from services.kernel.ids import IdMaker
+from services.mesh import snapshot
+from services.platform import cache, migrations, pki
+from services.platform.batcher import Batcher
+from services.platform.client import MeshChannel
+from services.platform.database import Database
+from services.platform.process import App, Closing
+from services.platform.reads import ReadPool
+from services.platform.relay import Relay
+from services.platform.revocation import RevokedSessions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from services.config.settings import ConfigSettings
+    from services.platform.process import Part
+
+SERVICE = "config"
+
+
+@dataclass(frozen=True)
+class ConfigApp(App):
+    """The App, and the server of the Envoys: who runs it can ask whether a node has taken all that there is for it."""
+
+    discovery: DeltaDiscovery | None = None
+
+
+@dataclass(frozen=True)
+class _Opening:
+    """The first part: the schema, and what was known before the restart."""
+
+    url: str
+    recover: Callable[[], None]
+
+    def start(self) -> None:
+        migrations.upgrade(SERVICE, self.url)
+        self.recover()
+
+    def stop(self) -> None:
+        """Nothing to undo."""
+
+
+def build(settings: ConfigSettings) -> ConfigApp:
+    """Make the service; nothing runs yet."""
+    clock = SystemClock()
+    url = settings.database_url or f"sqlite:///{settings.data / 'config.db'}"
+    database, client = Database(url), cache.connect(settings.redis_url)
+    store = SqlStore(database, IdMaker(clock, settings.instance), clock)
+    certificates = IssuedCertificates(pki.load(settings.ca_dir))
+    envoys = Envoys(partial(snapshot.make, contract()), certificates)
+    registry = LeaseRegistry(envoys, clock)
+    checks = jobs.HealthChecks(registry, GrpcHealthProbe(partial(certificates.of_service, SERVICE)), clock)
+
+    relay = Relay(SERVICE, database, (OUTBOX, RELAY_LEASE), settings.kafka, clock, unread_max=settings.relay_unread_max)
+    configuration = Configuration(store, RedisEntries(client), clock, relay.nudge)
+    instances = Discovery(store, registry, checks, clock, tuple(contract().services))
+    batcher = Batcher(
+        {
+            "set": configuration.set_configs,
+            "register": instances.register_instances,
+            "deregister": instances.deregister_instances,
+            "expire": instances.expire_leases,
+        }
+    )
+    reads, revoked = ReadPool(), RevokedSessions(settings.redis_url)
+    servicer = Config(batcher, reads, configuration, instances, clock)
+    xds = DeltaDiscovery(envoys, JoinTokens(settings.join_tokens))
+    parts: list[Part] = [
+        Closing(client.close),
+        Closing(database.stop),
+        _Opening(url, partial(instances.recover, _own_lease(settings))),
+        relay,
+        batcher,
+        reads,
+        revoked,
+        envoys,
+        XdsServer(settings.xds_listen, xds),
+        checks,
+        jobs.lease_expiry(instances, batcher),
+        jobs.certificate_renewal(certificates, envoys),
+        *_token_keys(settings, envoys),
+    ]
+    return ConfigApp(
+        name=SERVICE,
+        # Without the address the platform registers no instance: config knows its own, and may not call itself.
+        settings=replace(settings, mesh_address=""),
+        register=lambda server: rpc.add_ConfigServiceServicer_to_server(servicer, server),
+        parts=parts,
+        revoked=revoked,
+        discovery=xds,
+    )
+
+
+def _own_lease(settings: ConfigSettings) -> Lease | None:
+    if not settings.mesh_address:
+        return None
+    return own(Name(SERVICE, f"{SERVICE}-{settings.instance}"), settings.mesh_address)
+
+
+def _token_keys(settings: ConfigSettings, envoys: Envoys) -> list[Part]:
+    if not settings.mesh:
+        return []
+    channel = MeshChannel(settings.mesh)
+    return [Closing(channel.stop), jobs.TokenKeysRefresh(UserKeys(channel), envoys, SystemClock()).every()]

@@ -1,0 +1,184 @@
+"""Entries with versions, and leases of instances with what their health checks said. Times of leases are monotonic seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from services.kernel.errors import DomainError
+
+LEASE_S = 15.0
+"""How long an instance is known without a renewal; services renew every 5 s."""
+DRAIN_S = 10.0
+"""How long one that was taken out is still listed, so that it finishes what it has."""
+CHECK_S = 2.0
+"""Time between two health checks of an instance that passed the last one."""
+RECHECK_S = 0.25
+"""The same after a failure: it is soon known whether the instance is down, and soon that it is back."""
+RECHECKS = 20
+"""After so many failures in a row an instance is checked at the slower pace again."""
+FAILURES_MAX = 2
+"""Failures in a row with which a healthy instance stops getting calls; one success brings it back."""
+
+
+class Health(StrEnum):
+    """What is known of an instance."""
+
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Name:
+    """Which instance of which service."""
+
+    service: str
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where calls of an instance go: host:port of its Envoy."""
+
+    instance: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """An instance that is known until ``until``. It gets no calls before a health check was passed."""
+
+    name: Name
+    address: str
+    until: float
+    healthy: bool = False
+    failures: int = 0
+    draining: bool = False
+    permanent: bool = False
+
+    @property
+    def health(self) -> Health:
+        """What is known of the instance."""
+        if self.draining:
+            return Health.DRAINING
+        return Health.HEALTHY if self.healthy else Health.UNHEALTHY
+
+    @property
+    def check_after(self) -> float:
+        """Seconds until the next health check."""
+        return RECHECK_S if 0 < self.failures <= RECHECKS or not (self.healthy or self.failures) else CHECK_S
+
+    def routable(self, now: float) -> bool:
+        """Whether it gets calls."""
+        return self.healthy and not self.draining and self.alive(now)
+
+    def alive(self, now: float) -> bool:
+        """Whether the lease holds."""
+        return self.permanent or now < self.until
+
+    def renewed(self, address: str, now: float) -> Lease:
+        """Prolong it. At another address, or after it was taken out, it is a new instance that proves its health anew."""
+        if address != self.address or self.draining or not self.alive(now):
+            return granted(self.name, address, now)
+        return replace(self, until=now + LEASE_S)
+
+    def checked(self, *, passed: bool) -> Lease:
+        """Note what a health check said."""
+        if passed:
+            return self if self.healthy and not self.failures else replace(self, healthy=True, failures=0)
+        failures = self.failures + 1
+        return replace(self, failures=failures, healthy=self.healthy and failures < FAILURES_MAX)
+
+    def taken_out(self, now: float) -> Lease:
+        """Let it finish what it has, then forget it."""
+        return self if self.draining else replace(self, draining=True, until=now + DRAIN_S)
+
+
+def granted(name: Name, address: str, now: float) -> Lease:
+    """Register an instance."""
+    return Lease(name, address, now + LEASE_S)
+
+
+def recovered(name: Name, address: str, now: float) -> Lease:
+    """Know an instance again after a restart of config: it was healthy, so it gets calls unless its next check fails."""
+    return Lease(name, address, now + LEASE_S, healthy=True, failures=FAILURES_MAX - 1)
+
+
+def own(name: Name, address: str) -> Lease:
+    """Config's own instance: while it can say so, it is there."""
+    return Lease(name, address, 0.0, healthy=True, permanent=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """A command: ``caller`` (the service whose certificate was shown) wants ``name`` registered at ``address``."""
+
+    name: Name
+    address: str
+    caller: str
+    method: str
+
+    def check(self) -> None:
+        """A service registers itself alone. Raises CALLER_NOT_ALLOWED."""
+        _own_service(self.name, self.caller, self.method)
+
+
+@dataclass(frozen=True, slots=True)
+class Deregister:
+    """A command: ``caller`` wants ``name`` taken out."""
+
+    name: Name
+    caller: str
+    method: str
+
+    def check(self) -> None:
+        """A service takes itself out alone. Raises CALLER_NOT_ALLOWED."""
+        _own_service(self.name, self.caller, self.method)
+
+
+def _own_service(name: Name, caller: str, method: str) -> None:
+    if name.service != caller:
+        raise DomainError("CALLER_NOT_ALLOWED", caller=caller, method=method)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceHealth:
+    """How many instances of a service serve, of how many that hold a lease."""
+
+    service: str
+    healthy: int
+    registered: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A configuration entry as it is at ``version``; ``update_ms`` since 1970 UTC."""
+
+    key: str
+    value: str
+    version: int
+    updated_by: int
+    update_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetConfig:
+    """A command: set ``key`` to ``value``; ``expected_version`` 0 builds on whatever is there."""
+
+    key: str
+    value: str
+    expected_version: int
+    subject: int
+
+    def applied(self, present: Entry | None, now_ms: int) -> Entry:
+        """Return the entry as it is afterwards: ``present`` itself when it has the value already.
+
+        Raises CONFIG_VERSION_CONFLICT. A repeat of a change that was made is no conflict: its value is there.
+        """
+        if present is not None and present.value == self.value:
+            return present
+        version = present.version if present else 0
+        if self.expected_version not in {0, version}:
+            raise DomainError("CONFIG_VERSION_CONFLICT", key=self.key, version=version)
+        return Entry(self.key, self.value, version + 1, self.subject, now_ms)

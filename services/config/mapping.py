@@ -1,0 +1,108 @@
+"""Protobuf <-> domain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+
+from paymesh.config.v1 import config_event_pb2, config_pb2
+from paymesh.config.v1 import config_service_pb2 as pb
+from services.config.domain import LEASE_S, Deregister, Health, Name, Register, SetConfig
+from services.platform.wire import timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from paymesh.user.v1 import user_service_pb2 as user_pb
+    from services.config.domain import Entry, Lease, ServiceHealth
+    from services.kernel.clock import Clock
+    from services.platform.interceptor import Call
+
+_HEALTH = {
+    Health.HEALTHY: config_pb2.Instance.HEALTH_HEALTHY,
+    Health.UNHEALTHY: config_pb2.Instance.HEALTH_UNHEALTHY,
+    Health.DRAINING: config_pb2.Instance.HEALTH_DRAINING,
+}
+
+
+def set_config(request: pb.SetConfigRequest, call: Call) -> SetConfig:
+    """Read a command."""
+    return SetConfig(request.key, request.value, request.expected_version, call.caller.subject)
+
+
+def register(request: pb.RegisterInstanceRequest, call: Call) -> Register:
+    """Read a command; who gives it says the certificate, not the request."""
+    name = Name(request.service, request.instance)
+    return Register(name, request.mesh_address, call.peer, _method(call))
+
+
+def deregister(request: pb.DeregisterInstanceRequest, call: Call) -> Deregister:
+    """Read a command."""
+    return Deregister(Name(request.service, request.instance), call.peer, _method(call))
+
+
+def _method(call: Call) -> str:
+    return call.method.full_name if call.method else ""
+
+
+def entry(found: Entry) -> config_pb2.ConfigEntry:
+    """Render an entry."""
+    return config_pb2.ConfigEntry(
+        key=found.key,
+        value=found.value,
+        version=found.version,
+        updated_by=found.updated_by,
+        update_time=timestamp(found.update_ms),
+    )
+
+
+def entries(found: Sequence[Entry], next_page_token: str) -> pb.ListConfigResponse:
+    """Render a page."""
+    return pb.ListConfigResponse(entries=[entry(e) for e in found], next_page_token=next_page_token)
+
+
+def config_changed(changed: Entry) -> config_event_pb2.ConfigChanged:
+    """Render the event of a change: without the value, which may be long or sensitive; consumers read it."""
+    return config_event_pb2.ConfigChanged(
+        key=changed.key,
+        version=changed.version,
+        event_time=timestamp(changed.update_ms),
+        updated_by=changed.updated_by,
+    )
+
+
+def instance(lease: Lease, clock: Clock) -> config_pb2.Instance:
+    """Render a lease. Its end is told on the wall clock, from what is left of it."""
+    left_s = LEASE_S if lease.permanent else max(lease.until - clock.monotonic(), 0.0)
+    return config_pb2.Instance(
+        service=lease.name.service,
+        instance=lease.name.instance,
+        mesh_address=lease.address,
+        health=_HEALTH[lease.health],
+        lease_expire_time=timestamp(clock.now_ms() + int(left_s * 1000)),
+    )
+
+
+def instances(found: Sequence[Lease], next_page_token: str, clock: Clock) -> pb.ListInstancesResponse:
+    """Render a page."""
+    return pb.ListInstancesResponse(
+        instances=[instance(lease, clock) for lease in found], next_page_token=next_page_token
+    )
+
+
+def jwks(response: user_pb.GetJwksResponse) -> str:
+    """Read the keys of the issuer as the JWKS that Envoy takes; "" when there are none."""
+    keys = [
+        {"kty": k.kty, "crv": k.crv, "x": k.x, "y": k.y, "kid": k.kid, "use": k.use, "alg": k.alg}
+        for k in response.keys
+    ]
+    # In a stable order of names: equal keys are equal text, and change nothing at the edge.
+    return orjson.dumps({"keys": keys}, option=orjson.OPT_SORT_KEYS).decode() if keys else ""
+
+
+def mesh_health(found: Sequence[ServiceHealth]) -> pb.GetMeshHealthResponse:
+    """Render the health of every service."""
+    return pb.GetMeshHealthResponse(
+        services=[pb.ServiceHealth(service=s.service, healthy=s.healthy, registered=s.registered) for s in found]
+    )

@@ -1,0 +1,1 @@
+"""gRPC in: the configuration service behind its own Envoy, and xDS for every Envoy of the mesh."""

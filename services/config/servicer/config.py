@@ -1,0 +1,76 @@
+"""The configuration service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from paymesh.config.v1 import config_service_pb2 as pb
+from paymesh.config.v1 import config_service_pb2_grpc as rpc
+from services.config import mapping
+from services.kernel import pages
+from services.platform.interceptor import current
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from grpc.aio import ServicerContext
+
+    from services.config.usecases import Configuration, Discovery
+    from services.kernel.clock import Clock
+    from services.platform.batcher import Batcher
+    from services.platform.reads import ReadPool
+
+    Context = ServicerContext[Any, Any]
+
+
+class Config(rpc.ConfigServiceServicer):
+    """Parses, submits and renders."""
+
+    def __init__(
+        self, batcher: Batcher, reads: ReadPool, configuration: Configuration, discovery: Discovery, clock: Clock
+    ) -> None:
+        """Write through ``batcher`` (kinds set, register, deregister), read through ``reads``."""
+        self._batcher, self._reads, self._clock = batcher, reads, clock
+        self._configuration, self._discovery = configuration, discovery
+
+    async def GetConfig(self, request: pb.GetConfigRequest, context: Context) -> pb.GetConfigResponse:
+        """Read an entry."""
+        return pb.GetConfigResponse(
+            entry=mapping.entry(await self._reads.run(self._configuration.get_config, request.key))
+        )
+
+    async def SetConfig(self, request: pb.SetConfigRequest, context: Context) -> pb.SetConfigResponse:
+        """Set an entry."""
+        call = current()
+        entry = await self._batcher.submit("set", mapping.set_config(request, call), call.deadline)
+        return pb.SetConfigResponse(entry=mapping.entry(entry))
+
+    async def ListConfig(self, request: pb.ListConfigRequest, context: Context) -> pb.ListConfigResponse:
+        """List entries."""
+        page = pages.page(request.page_size, request.page_token)
+        return mapping.entries(*await self._reads.run(self._configuration.list_configs, request.prefix, page))
+
+    async def RegisterInstance(
+        self, request: pb.RegisterInstanceRequest, context: Context
+    ) -> pb.RegisterInstanceResponse:
+        """Register or renew."""
+        call = current()
+        lease = await self._batcher.submit("register", mapping.register(request, call), call.deadline)
+        return pb.RegisterInstanceResponse(instance=mapping.instance(lease, self._clock))
+
+    async def DeregisterInstance(
+        self, request: pb.DeregisterInstanceRequest, context: Context
+    ) -> pb.DeregisterInstanceResponse:
+        """Take out."""
+        call = current()
+        await self._batcher.submit("deregister", mapping.deregister(request, call), call.deadline)
+        return pb.DeregisterInstanceResponse()
+
+    async def ListInstances(self, request: pb.ListInstancesRequest, context: Context) -> pb.ListInstancesResponse:
+        """List from memory: no thread is needed."""
+        page = pages.page(request.page_size, request.page_token)
+        return mapping.instances(*self._discovery.list_instances(request.service, page), self._clock)
+
+    async def GetMeshHealth(self, request: pb.GetMeshHealthRequest, context: Context) -> pb.GetMeshHealthResponse:
+        """Count from memory."""
+        return mapping.mesh_health(self._discovery.get_mesh_health())

@@ -41,7 +41,9 @@ _TITLES: Final = {
     409: "In conflict with what is there, or with a call at work.",
     413: "The body is too large.",
     429: "Too many calls, or too much work at once.",
+    499: "The caller ended the call.",
     500: "A fault on our side.",
+    501: "No such method.",
     503: "A service that the call needs does not answer.",
     504: "The time for the call ran out.",
 }

@@ -46,7 +46,7 @@ class Page:
 def page(size: int, token: str) -> Page:
     """Read a request's page_size (0: 20) and page_token. Raises PAGE_TOKEN_INVALID."""
     try:
-        after = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
+        after = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
         raise DomainError("PAGE_TOKEN_INVALID") from None
     return Page(size or DEFAULT_SIZE, after)

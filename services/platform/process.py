@@ -63,6 +63,20 @@ class Closing:
 
 
 @dataclass(frozen=True)
+class Opening:
+    """A part that only has to be done before the others start: bringing the database to its newest version."""
+
+    open: Callable[[], None]
+
+    def start(self) -> None:
+        """Do it; what it raises ends the start."""
+        self.open()
+
+    def stop(self) -> None:
+        """Nothing to do."""
+
+
+@dataclass(frozen=True)
 class App:
     """A built service. ``parts`` start in order, before the server, and stop in reverse, after it."""
 

@@ -1,0 +1,1 @@
+"""What risk reaches outside: Redis."""

@@ -1,0 +1,1 @@
+"""Versions of risk's tables."""

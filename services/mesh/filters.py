@@ -34,7 +34,7 @@ from services.platform.identity import PREFIX, SCOPE, SESSION, SUBJECT, spiffe_i
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from services.contract.model import Contract, Method, RateLimit
+    from services.contract.model import Contract, RateLimit
 
 ROUTER = "envoy.filters.http.router"
 RBAC = "envoy.filters.http.rbac"
@@ -209,12 +209,10 @@ def limits_by_route() -> hcm.HttpFilter:
     return http_filter(LIMIT, limiting.LocalRateLimit(stat_prefix="edge"))
 
 
-def limit(method: Method, rule: RateLimit) -> limiting.LocalRateLimit:
-    """Count the calls of a method by the user of the token, or by the address of the client."""
+def limit(rule: RateLimit) -> limiting.LocalRateLimit:
+    """Count the calls of a route by the user of the token, or by the address of the client."""
     bucket = kind.TokenBucket(max_tokens=rule.requests, tokens_per_fill=rule.requests, fill_interval=ms(rule.per_ms))
-    everything = core.RuntimeFractionalPercent(
-        default_value=kind.FractionalPercent(numerator=100), runtime_key=f"paymesh.limit.{method.full_name}"
-    )
+    everything = core.RuntimeFractionalPercent(default_value=kind.FractionalPercent(numerator=100))
     key, counted = _counted_by(rule)
     return limiting.LocalRateLimit(
         stat_prefix="edge",
@@ -266,7 +264,6 @@ def transcoding(contract: Contract, descriptors: bytes) -> hcm.HttpFilter:
             proto_descriptor_bin=descriptors,
             services=services,
             convert_grpc_status=True,
-            max_request_body_size=BODY_BYTES_MAX,
             print_options=transcoder.GrpcJsonTranscoderPrintOptions(
                 preserve_proto_field_names=True,
                 # An answer is complete: a zero is said, not left out.
@@ -282,7 +279,10 @@ def transcoding(contract: Contract, descriptors: bytes) -> hcm.HttpFilter:
 
 
 def whole_requests() -> hcm.HttpFilter:
-    """Take requests as a whole up to the limit, which REST gets from the transcoder; every method is unary."""
+    """Take requests as a whole, up to the limit: every method is unary.
+
+    The transcoder has a limit too, but it counts what is left after unknown fields are dropped.
+    """
     return http_filter("envoy.filters.http.buffer", buffer.Buffer(max_request_bytes=BODY_BYTES_MAX))
 
 

@@ -48,14 +48,11 @@ def rest(node: Edge, contract: Contract, descriptors: bytes) -> listener.Listene
     """Make the edge's listener for REST. The order of the filters is the policy."""
     manager = _at_edge(
         "rest",
-        [
-            filters.transcoding(contract, descriptors),
-            *_admission(),
-        ],
+        [filters.whole_requests(), filters.transcoding(contract, descriptors), *_admission()],
     )
     manager.local_reply_config = refusals.as_json(refusals.EDGE_REST)
     # A deadline is gRPC's affair: in REST it is the contract's.
-    manager.early_header_mutation_extensions = [filters.strip_from_clients("grpc-timeout")]
+    manager.early_header_mutation_extensions = [filters.strip_from_clients("grpc-timeout", "x-forwarded-for")]
     return _listener("rest", node.rest, manager, tls.public_server("h2", "http/1.1"))
 
 
@@ -64,7 +61,7 @@ def grpc(node: Edge) -> listener.Listener:
     manager = _at_edge("grpc", [filters.whole_requests(), *_admission()])
     manager.codec_type = _Codec.HTTP2
     manager.local_reply_config = refusals.as_grpc(refusals.EDGE_GRPC)
-    manager.early_header_mutation_extensions = [filters.strip_from_clients()]
+    manager.early_header_mutation_extensions = [filters.strip_from_clients("x-forwarded-for")]
     return _listener("grpc", node.grpc, manager, tls.public_server("h2"))
 
 
@@ -96,8 +93,11 @@ def _at_edge(name: str, chain: list[hcm.HttpFilter]) -> hcm.HttpConnectionManage
         http_filters=chain,
         server_name="paymesh",
         use_remote_address=True,
-        # Nobody is internal by their address, not even on loopback: x-envoy-* headers of a client are dropped.
-        internal_address_config=hcm.HttpConnectionManagerInternalAddressConfig(),
+        # Nobody is internal by their address, not even on loopback: x-envoy-* headers and the request id of a client are
+        # dropped. An empty list would mean all private addresses, so it names one that nobody calls from.
+        internal_address_config=hcm.HttpConnectionManagerInternalAddressConfig(
+            cidr_ranges=[core.CidrRange(address_prefix="0.0.0.0", prefix_len=32)]  # noqa: S104 nothing is bound to it
+        ),
         always_set_request_id_in_response=True,
         forward_client_cert_details=_Forward.SANITIZE,
         normalize_path=True,

@@ -135,9 +135,6 @@ def process(admin: str) -> dict[str, Any]:
     host, _, port = admin.rpartition(":")
     return {
         "admin": {"address": {"socket_address": {"address": host, "port_value": int(port)}}},
-        "layered_runtime": {
-            "layers": [{"name": "static", "static_layer": {"re2": {"max_program_size": {"error_level": 1000}}}}]
-        },
         "stats_config": {
             "stats_matcher": {"exclusion_list": {"patterns": [{"prefix": prefix} for prefix in _UNREAD_STATS]}}
         },

@@ -121,8 +121,6 @@ def _json(refusal: Refusal) -> hcm.ResponseMapper:
         "domain": status.DOMAIN,
         "metadata": refusal.error.metadata,
     }
-    if not refusal.error.metadata:
-        del info["metadata"]
     body = {"code": said.code, "message": said.message, "details": [info]}
     return hcm.ResponseMapper(
         filter=_when(refusal),

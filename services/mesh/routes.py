@@ -42,7 +42,10 @@ def inbound(service: Service) -> route.RouteConfiguration:
     """Let the callers of each method through to the service beside this Envoy, and nobody else."""
     health = _forward(HEALTH_CHECK, _action(LOCAL, _HEALTH_TIMEOUT_MS), rbac=filters.allow_peers(_HEALTH_CALLERS))
     routes = [_inbound(method) for method in service.methods]
-    return _table(INBOUND, [*routes, health, _elsewhere()])
+    table = _table(INBOUND, [*routes, health, _elsewhere()])
+    # This Envoy says it, or nobody.
+    table.response_headers_to_remove = [NOT_SENT]
+    return table
 
 
 def _inbound(method: Method) -> route.Route:
@@ -67,7 +70,10 @@ def called_by(contract: Contract, caller: str) -> list[Service]:
 def edge(contract: Contract) -> route.RouteConfiguration:
     """Route every method that clients may call; what is internal has no route, as if it were not there."""
     methods = [m for m in contract.methods.values() if EDGE in m.callers and m.auth is not Auth.INTERNAL]
-    return _table(EDGE, [*map(_edge, methods), _elsewhere({filters.JWT: filters.token_ignored()})])
+    table = _table(EDGE, [*map(_edge, methods), _elsewhere({filters.JWT: filters.token_ignored()})])
+    # Read by the edge's own retries. (Never drop grpc-status here: the transcoder comes after and would say 200.)
+    table.response_headers_to_remove = [NOT_SENT]
+    return table
 
 
 def _edge(method: Method) -> route.Route:
@@ -77,7 +83,7 @@ def _edge(method: Method) -> route.Route:
         filters.RBAC: filters.allow_anybody() if public else filters.allow_scopes(method.scopes),
     }
     if method.rate_limit:
-        config[filters.LIMIT] = filters.limit(method, method.rate_limit)
+        config[filters.LIMIT] = filters.limit(method.rate_limit)
     made = _forward(method.path, _call(method))
     made.typed_per_filter_config = _per_filter(config)
     if method.scopes:

@@ -32,7 +32,8 @@ class InvalidArgument(DomainError):
 
 def _any(message: Message) -> any_pb2.Any:
     packed = any_pb2.Any()
-    packed.Pack(message)
+    # Deterministic: config hashes what Envoy is told, and a map has an order of its own in each process.
+    packed.Pack(message, deterministic=True)
     return packed
 
 

@@ -1,0 +1,1 @@
+"""Versions of the order database: expand first, contract in a later release."""

@@ -31,5 +31,5 @@ NEXT: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
 EVENTS: Final[Mapping[str, str]] = MappingProxyType({})
 """State -> the topic of the event that entering it publishes."""
 
-CHECK: Final = "('queued', 'sent', 'failed')"
+CHECK: Final = f"({', '.join(map(repr, ALL))})"
 """The list behind IN of the SQL CHECK."""

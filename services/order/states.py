@@ -41,5 +41,5 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """State -> the topic of the event that entering it publishes."""
 
-CHECK: Final = "('pending', 'paid', 'cancelled', 'refunded')"
+CHECK: Final = f"({', '.join(map(repr, ALL))})"
 """The list behind IN of the SQL CHECK."""

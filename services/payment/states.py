@@ -61,7 +61,7 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """State -> the topic of the event that entering it publishes."""
 
-CHECK: Final = "('pending', 'authorized', 'processing', 'unknown', 'success', 'failed', 'closed', 'partially_refunded', 'refunded', 'review')"
+CHECK: Final = f"({', '.join(map(repr, ALL))})"
 """The list behind IN of the SQL CHECK."""
 
 # paymesh.payment.v1.Refund.Status
@@ -91,5 +91,5 @@ REFUND_NEXT: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
 REFUND_EVENTS: Final[Mapping[str, str]] = MappingProxyType({})
 """State -> the topic of the event that entering it publishes."""
 
-REFUND_CHECK: Final = "('pending', 'success', 'failed')"
+REFUND_CHECK: Final = f"({', '.join(map(repr, REFUND_ALL))})"
 """The list behind IN of the SQL CHECK."""

@@ -35,5 +35,5 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """State -> the topic of the event that entering it publishes."""
 
-CHECK: Final = "('active', 'inactive', 'suspended')"
+CHECK: Final = f"({', '.join(map(repr, ALL))})"
 """The list behind IN of the SQL CHECK."""

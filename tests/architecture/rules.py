@@ -139,6 +139,8 @@ def sizes(tree: Tree) -> Iterator[str]:
         lines = tree.text(path).count("\n")
         if lines > MODULE_LINES_MAX and path.parts[0] == "services":
             yield f"{path}: {lines} lines; over {MODULE_LINES_MAX} it becomes a package of the same name"
+        if "migrations" in path.parts:  # a list of statements, read from top to bottom
+            continue
         for node in ast.walk(tree.parsed(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 length = (node.end_lineno or node.lineno) - node.lineno + 1

@@ -155,8 +155,7 @@ def _machine_lines(machine: Machine) -> Iterator[str]:
     yield ")"
     yield '"""State -> the topic of the event that entering it publishes."""'
     yield ""
-    listed = ", ".join(f"'{state.word}'" for state in machine.states)
-    yield f'{machine.prefix}CHECK: Final = "({listed})"'
+    yield f"{machine.prefix}CHECK: Final = f\"({{', '.join(map(repr, {machine.prefix}ALL))}})\""
     yield '"""The list behind IN of the SQL CHECK."""'
 
 

@@ -1,0 +1,7 @@
+"""`paymesh demo`."""
+
+from __future__ import annotations
+
+
+def demo() -> None:
+    """Buy, pay and refund."""

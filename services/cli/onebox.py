@@ -1,0 +1,262 @@
+"""The whole mesh on one machine: started in parallel, reported when it serves, ended in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from services.cli import children
+from services.cli.broker import EmbeddedBroker
+from services.cli.children import envoy_name
+from services.cli.exits import CommandError, Exit
+from services.cli.folder import write_json
+from services.cli.layout import EDGE, base_environ, lay_out, python
+from services.cli.migrate import with_migrations
+from services.cli.probes import mesh_health
+from services.cli.settings import ROOMS, installed
+from services.cli.supervisor.signals import asked_to_end
+from services.cli.supervisor.supervisor import Supervisor
+from services.cli.supervisor.tether import tether
+from services.mesh.node import bootstrap
+from services.platform import pki
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+    from pathlib import Path
+
+    from services.cli.console import Console
+    from services.cli.folder import Folder
+    from services.cli.layout import Layout
+    from services.cli.settings import UpSettings
+    from services.cli.supervisor.child import Child
+    from services.mesh.node import Node
+
+_HEALTH_S = 0.1
+_SLOW_S = 30.0
+"""A start that takes longer says what it waits for."""
+
+
+class OneBox:
+    """A mesh from `up` to its end. It is the supervisor's watcher: what changes is shown and recorded."""
+
+    def __init__(self, folder: Folder, settings: UpSettings, console: Console, ready_file: Path | None) -> None:
+        """Prepare; nothing is started until ``run``."""
+        self._folder, self._settings, self._console, self._ready_file = folder, settings, console, ready_file
+        self._layout: Layout
+        self._admin: dict[str, str] = {}
+        self._supervisor = Supervisor(self)
+        self._recorded = False
+
+    async def run(self) -> None:
+        """Start, say when it serves, wait for a signal, end."""
+        asked = asked_to_end(self._supervisor.kill)
+        self._forget_record()
+        broker = None if self._settings.kafka else EmbeddedBroker()
+        try:
+            await _unless(asked, self._start(broker.address() if broker else self._settings.kafka))
+            await asked.wait()
+        finally:
+            self._console.event("stopping", "stopping …")
+            self._recorded = False
+            self._forget_record()
+            await self._supervisor.stop()
+            if broker:
+                broker.stop()
+            self._console.event("stopped", "stopped")
+
+    async def _start(self, kafka: str) -> None:
+        rooms = installed()
+        for room in sorted(set(ROOMS) - set(rooms)):
+            self._console.event("child_missing", f"  ! {room}: there is no such service here", name=room)
+        self._layout = lay_out(self._folder, self._settings, rooms, kafka)
+        self._admin = self._folder.admin()
+        self._write_secrets()
+        start = self._supervisor.start
+        if not self._settings.redis_url:
+            start(children.valkey(self._layout))
+        start(children.sandbox(self._layout))
+        start(children.edge(self._layout))
+        for instance in self._layout.instances:
+            start(children.sidecar(self._layout, instance))
+        for instance in self._layout.of(set(rooms) - set(with_migrations())):
+            start(children.service(self._layout, instance, self._admin))
+        reached = asyncio.create_task(self._grpc_reached())
+        await self._migrate()
+        await self._until_serving()
+        await reached
+        self._recorded = True
+        self._record()
+        self._announce()
+
+    def _write_secrets(self) -> None:
+        """Write the CA (once), and for this run the join tokens and the Envoys' bootstraps that hold them."""
+        with contextlib.suppress(FileExistsError):
+            pki.save(pki.make_authority(), self._folder.pki)
+        admins = {each.name: each.admin for each in self._layout.instances} | {EDGE: self._layout.edge_admin}
+        nodes: list[Node] = [*map(self._layout.node, self._layout.instances), self._layout.edge]
+        tokens = {node.id: secrets.token_urlsafe(32) for node in nodes}
+        write_json(
+            self._folder.tokens, {name: hashlib.sha256(each.encode()).hexdigest() for name, each in tokens.items()}
+        )
+        for node in nodes:
+            made = bootstrap(
+                node, xds_socket=str(self._layout.xds), join_token=tokens[node.id], admin=f"127.0.0.1:{admins[node.id]}"
+            )
+            write_json(self._folder.envoy / f"{node.id}.json", made)
+
+    async def _migrate(self) -> None:
+        """Upgrade the databases in a process of its own; a service starts as soon as its own is done."""
+        urls = {f"PAYMESH_{room.upper()}_DATABASE_URL": self._layout.database_url(room) for room in with_migrations()}
+        process = await asyncio.create_subprocess_exec(
+            *python("-m", "services.cli.migrate", str(self._folder.path)),
+            env={**base_environ(), **urls},
+            cwd=self._folder.run,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=tether(),
+        )
+        assert process.stdout
+        try:
+            async for line in process.stdout:
+                done = json.loads(line)
+                self._console.line("migrate", f"{done['room']} is at the newest schema after {done['took_s']} s")
+                for instance in self._layout.of({done["room"]}):
+                    self._supervisor.start(children.service(self._layout, instance, self._admin))
+            if await process.wait():
+                raise CommandError(Exit.UNAVAILABLE, "A database could not be brought to the newest schema; see above.")
+        finally:
+            await _ended(process)
+
+    async def _until_serving(self) -> None:
+        """Wait until the edge says over REST that every instance of every service serves."""
+        wanted = {room: self._settings.instances[room] for room in ROOMS if self._layout.of({room})}
+        next_word = self._console.since() + _SLOW_S
+        while True:
+            health = await asyncio.to_thread(mesh_health, self._layout.rest, self._folder.ca)
+            lacking = _lacking(health, wanted)
+            if not lacking:
+                return
+            if self._console.since() > next_word:
+                self._console.event("waiting", f"  … still waiting for {', '.join(lacking)}", lacking=lacking)
+                next_word += _SLOW_S
+            await asyncio.sleep(_HEALTH_S)
+
+    async def _grpc_reached(self) -> None:
+        """Wait until a gRPC client outside gets an answer through the edge."""
+        process = await asyncio.create_subprocess_exec(
+            *python("-m", "services.cli.reach", f"127.0.0.1:{self._layout.grpc}", str(self._folder.ca)),
+            env=base_environ(),
+            cwd=self._folder.run,
+            start_new_session=True,
+            preexec_fn=tether(),
+        )
+        try:
+            if await process.wait():
+                raise CommandError(
+                    Exit.BUG, "The question whether the edge answers gRPC could not be asked; see above."
+                )
+        finally:
+            await _ended(process)
+
+    def _announce(self) -> None:
+        took = self._console.since()
+        record = self._describe()
+        text = (
+            f"\npaymesh serves after {took:.1f} s\n"
+            f"  REST      {record['rest']}   (pages for people: {record['rest']}/docs)\n"
+            f"  gRPC      {record['grpc']}\n"
+            f"  CA        {record['ca']}\n"
+            f"  operator  {self._admin['username']}, password in {self._folder.path / 'admin.json'}\n"
+            f"  sandbox   {record['sandbox']}   (mails, SMS and pushes that were sent)\n"
+            "Ctrl-C ends it."
+        )
+        self._console.event("ready", text, took_s=round(took, 2), rest=record["rest"], grpc=record["grpc"])
+
+    def _describe(self) -> dict[str, Any]:
+        """Return what the ready file and run.json say."""
+        layout, kept = self._layout, self._supervisor.children
+        services: dict[str, list[dict[str, Any]]] = {}
+        envoys: dict[str, list[dict[str, Any]]] = {
+            "edge": [{"id": EDGE, "admin": f"127.0.0.1:{layout.edge_admin}", "pid": kept[EDGE].pid}]
+        }
+        for each in layout.instances:
+            described = {
+                "instance": each.number,
+                "name": each.name,
+                "pid": kept[each.name].pid if each.name in kept else 0,
+                "mesh": f"127.0.0.1:{each.mesh}",
+                "socket": str(layout.socket(each)),
+                **({"metrics": f"127.0.0.1:{each.metrics}"} if each.metrics else {}),
+            }
+            services.setdefault(each.service, []).append(described)
+            envoy = {"id": each.name, "admin": f"127.0.0.1:{each.admin}", "pid": kept[envoy_name(each.name)].pid}
+            envoys.setdefault(each.service, []).append(envoy)
+        others = {name: kept[name].pid for name in ("valkey", "sandbox") if name in kept}
+        return {
+            "rest": f"https://127.0.0.1:{layout.rest}",
+            "grpc": f"127.0.0.1:{layout.grpc}",
+            "ca": str(self._folder.ca),
+            "services": services,
+            "envoys": envoys,
+            "admin": self._admin,
+            "sandbox": f"http://127.0.0.1:{layout.sandbox_http}",
+            "redis": layout.redis_url,
+            "kafka": layout.kafka,
+            "databases": {room: layout.database_url(room) for room in with_migrations()},
+            "others": others,
+            "data": str(self._folder.path),
+            "pid": os.getpid(),
+        }
+
+    def _record(self) -> None:
+        described = self._describe()
+        write_json(self._folder.record, described)
+        if self._ready_file:
+            write_json(self._ready_file, described)
+
+    def _forget_record(self) -> None:
+        """Nobody is to find a mesh that is not there."""
+        self._folder.record.unlink(missing_ok=True)
+        if self._ready_file:
+            self._ready_file.unlink(missing_ok=True)
+
+    def changed(self, child: Child) -> None:
+        """Show it, and record the new pid."""
+        self._console.changed(child)
+        if self._recorded:
+            self._record()
+
+    def line(self, name: str, text: str) -> None:
+        """Show and file it."""
+        self._console.line(name, text)
+
+    def died(self, child: Child, how: str, delay_s: float) -> None:
+        """Show it."""
+        self._console.died(child, how, delay_s)
+
+
+def _lacking(health: dict[str, Any] | None, wanted: dict[str, int]) -> list[str]:
+    """Return the services of which fewer serve than are wanted; all of them while the edge says nothing."""
+    said = {each["service"]: each.get("healthy", 0) for each in (health or {}).get("services", [])}
+    return [room for room, count in wanted.items() if said.get(room, 0) < count]
+
+
+async def _unless(asked: asyncio.Event, work: Awaitable[None]) -> None:
+    """Do ``work`` until it is done or a signal comes."""
+    doing, told = asyncio.ensure_future(work), asyncio.create_task(asked.wait())
+    await asyncio.wait({doing, told}, return_when=asyncio.FIRST_COMPLETED)
+    for each in (doing, told):
+        each.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await doing
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()

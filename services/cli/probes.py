@@ -1,0 +1,101 @@
+"""Whether something does its work: asked over the very thing that it is asked by others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import json
+import ssl
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+_TIMEOUT_S = 1.0
+_FAILURES = (OSError, TimeoutError, http.client.HTTPException, ValueError)
+DRAIN_S = 5.0
+
+
+def accepts(socket: Path) -> Callable[[], Awaitable[bool]]:
+    """Probe: a unix socket takes connections."""
+
+    async def probe() -> bool:
+        with contextlib.suppress(*_FAILURES):
+            _, writer = await asyncio.wait_for(asyncio.open_unix_connection(str(socket)), _TIMEOUT_S)
+            writer.close()
+            return True
+        return False
+
+    return probe
+
+
+def pongs(socket: Path) -> Callable[[], Awaitable[bool]]:
+    """Probe: a Redis on a unix socket answers PING."""
+
+    async def probe() -> bool:
+        with contextlib.suppress(*_FAILURES):
+            reader, writer = await asyncio.wait_for(asyncio.open_unix_connection(str(socket)), _TIMEOUT_S)
+            writer.write(b"PING\r\n")
+            answer = await asyncio.wait_for(reader.readline(), _TIMEOUT_S)
+            writer.close()
+            return answer == b"+PONG\r\n"
+        return False
+
+    return probe
+
+
+def answers(port: int, path: str) -> Callable[[], Awaitable[bool]]:
+    """Probe: a server on loopback answers GET ``path`` with 200."""
+
+    async def probe() -> bool:
+        with contextlib.suppress(*_FAILURES):
+            return (await asyncio.to_thread(ask, port, path))[0] == http.client.OK
+        return False
+
+    return probe
+
+
+def ask(port: int, path: str, *, verb: str = "GET", context: ssl.SSLContext | None = None) -> tuple[int, bytes]:
+    """Ask a server on loopback; return status and body. Raises OSError or HTTPException."""
+    connection: http.client.HTTPConnection
+    if context:
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=_TIMEOUT_S, context=context)
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
+    with contextlib.closing(connection):
+        connection.request(verb, path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
+def mesh_health(port: int, ca: Path) -> dict[str, Any] | None:
+    """Return what GET /healthz of the edge says; None: it says nothing yet."""
+    with contextlib.suppress(*_FAILURES):
+        context = ssl.create_default_context(cafile=str(ca))
+        status, body = ask(port, "/healthz", context=context)
+        if status == http.client.OK:
+            health: dict[str, Any] = json.loads(body)["health"]
+            return health
+    return None
+
+
+def drained(admin: int) -> Callable[[], Awaitable[None]]:
+    """Make an Envoy end what it has: its listeners ask clients to go, and its requests are waited for, DRAIN_S at most."""
+
+    async def drain() -> None:
+        with contextlib.suppress(*_FAILURES):
+            await asyncio.to_thread(ask, admin, "/drain_listeners?graceful", verb="POST")
+            async with asyncio.timeout(DRAIN_S):
+                while await asyncio.to_thread(_active_requests, admin):  # noqa: ASYNC110 - it happens in another process
+                    await asyncio.sleep(0.05)
+
+    return drain
+
+
+def _active_requests(admin: int) -> int:
+    """Return how many requests of clients an Envoy has; its admin listener's own are not among them."""
+    _, body = ask(admin, "/stats?filter=downstream_rq_active$&format=json")
+    stats = json.loads(body)["stats"]
+    return sum(each["value"] for each in stats if ".admin." not in each.get("name", ""))

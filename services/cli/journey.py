@@ -1,0 +1,203 @@
+"""The main job from outside: a person registers, orders, pays from a balance, is told, and gets the money back."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from services.cli.adapters import CallFailed, Rest, received
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
+
+PATIENCE_S = 20.0
+"""How long an effect of an event may take: the first message of a topic waits for its consumers to join."""
+_LOOK_S = 0.05
+_SKU = "tea-longjing-250g"
+_PRICE = {"currency_code": "CNY", "minor_units": "12800"}
+_TOP_UP = {"currency_code": "CNY", "minor_units": "50000"}
+_PERSON = {
+    "username": "li.na",
+    "email": "li.na@example.com",
+    "password": "correct horse battery staple",
+    "phone": "+8613800138000",
+}
+
+
+def money(amount: dict[str, Any]) -> str:
+    """Write an amount of a currency with two decimals for people."""
+    return f"{int(amount['minor_units']) / 100:.2f} {amount['currency_code']}"
+
+
+class Journey:
+    """One walk through the API. ``steps`` are to be done in order: a title, and what says how it went or raises CallFailed."""
+
+    def __init__(self, rest: Rest, sandbox: str, admin: dict[str, str]) -> None:
+        """Walk at ``rest`` as a person and as the operator ``admin``."""
+        self._rest, self._sandbox, self._admin = rest, sandbox, admin
+        self._operator, self._person = "", ""
+        self._user: dict[str, Any] = {}
+        self._order: dict[str, Any] = {}
+        self._payment: dict[str, Any] = {}
+        self._answer = b""
+
+    def steps(self) -> Iterator[tuple[str, Callable[[], str]]]:
+        """Yield every step."""
+        yield "operator logs in", self._operator_logs_in
+        yield "operator sets the stock", self._set_stock
+        yield "person registers", self._register
+        yield "person logs in", self._log_in
+        yield "operator tops up the balance", self._top_up
+        yield "person orders", self._place_order
+        yield "person pays from the balance", self._pay
+        yield "the same call again, same key", self._pay_again
+        yield "payment is read", self._read_payment
+        yield "order becomes paid", lambda: self._order_becomes("STATUS_PAID")
+        yield "e-mail arrives", self._mail_arrives
+        yield "notification is read", self._read_notification
+        yield "whole payment is refunded", self._refund
+        yield "balance is whole again", self._balance_is_whole
+        yield "order becomes refunded", lambda: self._order_becomes("STATUS_REFUNDED")
+        yield "person logs out", self._log_out
+        yield "the old token is refused", self._token_refused
+
+    def _log_in_as(self, username: str, password: str) -> dict[str, Any]:
+        return self._rest.call("POST", "/api/users/login", {"username": username, "password": password})
+
+    def _operator_logs_in(self) -> str:
+        session = self._log_in_as(**self._admin)["session"]
+        self._operator = session["access_token"]
+        return f"scopes: {session['scope']}"
+
+    def _set_stock(self) -> str:
+        body = {"name": "Longjing, 250 g", "unit_price": _PRICE, "available": "10"}
+        stock = self._rest.call("PUT", f"/api/inventory/{_SKU}", body, token=self._operator)["stock"]
+        return f"{stock['available']} of {stock['name']} at {money(stock['unit_price'])}"
+
+    def _register(self) -> str:
+        self._user = self._rest.call("POST", "/api/users/register", _PERSON, key="register-li-na")["user"]
+        return f"user {self._user['id']}, {self._user['username']}"
+
+    def _log_in(self) -> str:
+        session = self._log_in_as(_PERSON["username"], _PERSON["password"])["session"]
+        self._person = session["access_token"]
+        return f"token for {session['expires_in']} s"
+
+    def _top_up(self) -> str:
+        path = f"/api/balances/{self._user['id']}/top-up"
+        balance = self._rest.call("POST", path, {"amount": _TOP_UP}, token=self._operator, key="top-up-li-na-1")[
+            "balance"
+        ]
+        _check(balance["amount"], _TOP_UP, "the balance")
+        return f"balance {money(balance['amount'])}"
+
+    def _place_order(self) -> str:
+        body = {"items": [{"sku": _SKU, "quantity": 2}]}
+        self._order = self._rest.call("POST", "/api/orders", body, token=self._person, key="order-li-na-1")["order"]
+        _check(self._order["status"], "STATUS_PENDING", "the order's status")
+        return f"order {self._order['order_no']}, {money(self._order['amount'])}"
+
+    def _pay(self) -> str:
+        self._answer = self._pay_once()
+        payment = self._payment
+        _check(payment["status"], "STATUS_SUCCESS", "the payment's status")
+        _check(payment["amount"], self._order["amount"], "the amount paid")
+        return f"payment {payment['payment_no']}, {money(payment['amount'])}"
+
+    def _pay_once(self) -> bytes:
+        body = {"order_id": self._order["id"], "method": "METHOD_BALANCE", "amount": self._order["amount"]}
+        answer = self._rest.raw("POST", "/api/payments", body, token=self._person, key="pay-li-na-1")
+        self._payment = answer.json()["payment"]
+        return answer.content
+
+    def _pay_again(self) -> str:
+        _check(self._pay_once(), self._answer, "the repeated answer")
+        balance = self._balance()
+        left = int(_TOP_UP["minor_units"]) - int(self._order["amount"]["minor_units"])
+        _check(int(balance["minor_units"]), left, "the balance after the repeat")
+        return f"same {len(self._answer)} bytes; balance {money(balance)}, charged once"
+
+    def _read_payment(self) -> str:
+        payment = self._rest.call("GET", f"/api/payments/{self._payment['id']}", token=self._person)["payment"]
+        _check(payment["status"], "STATUS_SUCCESS", "the payment's status")
+        of_order = self._rest.call("GET", f"/api/payments/order/{self._order['id']}", token=self._person)["payments"]
+        _check([each["id"] for each in of_order], [payment["id"]], "the payments of the order")
+        return "success, the only one of its order"
+
+    def _order_becomes(self, status: str) -> str:
+        def look() -> dict[str, Any] | None:
+            order = self._rest.call("GET", f"/api/orders/{self._order['id']}", token=self._person)["order"]
+            return dict(order) if order["status"] == status else None
+
+        order = _eventually(look, f"the order to become {status}")
+        _check(order["payment_id"], self._payment["id"], "the payment of the order")
+        return f"by the event of payment {self._payment['payment_no']}"
+
+    def _mail_arrives(self) -> str:
+        def look() -> dict[str, Any] | None:
+            mails = received(self._sandbox, "mails", _PERSON["email"])
+            return next((each for each in mails if self._payment["payment_no"] in each["subject"] + each["text"]), None)
+
+        mail = _eventually(look, f"an e-mail to {_PERSON['email']} about payment {self._payment['payment_no']}")
+        return f"“{mail['subject']}”"
+
+    def _read_notification(self) -> str:
+        path = f"/api/notifications/user/{self._user['id']}"
+
+        def look() -> dict[str, Any] | None:
+            listed = self._rest.call("GET", path, token=self._person)["notifications"]
+            sent = [each for each in listed if each["channel"] == "CHANNEL_EMAIL" and each["status"] == "STATUS_SENT"]
+            return next(iter(sent), None)
+
+        found = _eventually(look, "a notification that was sent")
+        one = self._rest.call("GET", f"/api/notifications/{found['id']}", token=self._person)["notification"]
+        _check(one["status"], "STATUS_SENT", "the notification's status")
+        return f"sent at try no. {one['attempts']}"
+
+    def _refund(self) -> str:
+        path = f"/api/payments/{self._payment['id']}/refund"
+        answer = self._rest.call("POST", path, {"note": "changed my mind"}, token=self._person, key="refund-li-na-1")
+        _check(answer["payment"]["status"], "STATUS_REFUNDED", "the payment's status")
+        _check(answer["refund"]["amount"], self._order["amount"], "the amount given back")
+        return f"refund {answer['refund']['refund_no']}, {money(answer['refund']['amount'])}"
+
+    def _balance(self) -> dict[str, Any]:
+        path = f"/api/balances/{self._user['id']}"
+        return dict(self._rest.call("GET", path, token=self._person)["balance"]["amount"])
+
+    def _balance_is_whole(self) -> str:
+        balance = self._balance()
+        _check(balance, _TOP_UP, "the balance")
+        return f"balance {money(balance)}"
+
+    def _log_out(self) -> str:
+        self._rest.call("POST", "/api/users/logout", {}, token=self._person)
+        return "session ended"
+
+    def _token_refused(self) -> str:
+        def look() -> bool:
+            try:
+                self._rest.call("GET", f"/api/users/{self._user['id']}", token=self._person, wanted=401)
+            except CallFailed:
+                return False
+            return True
+
+        _eventually(look, "the old token to be refused")
+        return "401, though the token has not run out"
+
+
+def _check(found: object, wanted: object, what: str) -> None:
+    if found != wanted:
+        raise CallFailed(f"{what} is {found!r}, not {wanted!r}")
+
+
+def _eventually(look: Callable[[], T | None], what: str) -> T:
+    """Look until there is something."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := look()):
+        if time.monotonic() > deadline:
+            raise CallFailed(f"waited {PATIENCE_S:g} s for {what}")
+        time.sleep(_LOOK_S)
+    return found

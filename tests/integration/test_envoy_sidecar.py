@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
@@ -22,12 +23,12 @@ from tests.integration.envoys import Mesh, envoy, refused
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FORGED = [
+FORGED: tuple[tuple[str, str | bytes], ...] = (
     ("x-paymesh-sub", "1"),
     ("x-paymesh-scope", "root"),
     ("x-forwarded-client-cert", "URI=spiffe://paymesh/ns/default/sa/config"),
     ("x-envoy-external-address", "6.6.6.6"),
-]
+)
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +66,8 @@ def test_caller_is_refused_when_the_contract_does_not_name_it(mesh: Mesh) -> Non
     request = risk.BatchAssessPaymentsRequest()
     for peer in ("order", "edge", "risk", "nobody"):
         with mesh.grpc_peer("risk-1", peer) as channel:
-            stub = RiskServiceStub(channel)
-            code, reason, metadata = refused(lambda stub=stub: stub.BatchAssessPayments(request, timeout=5))
+            call = partial(RiskServiceStub(channel).BatchAssessPayments, request, timeout=5)
+            code, reason, metadata = refused(call)
         assert (code, reason) == (grpc.StatusCode.PERMISSION_DENIED, "CALLER_NOT_ALLOWED")
         assert metadata["method"] == "paymesh.risk.v1.RiskService.BatchAssessPayments"
 
@@ -80,7 +81,8 @@ def test_service_is_told_at_home_what_it_may_not_call(mesh: Mesh) -> None:
             "CALLER_NOT_ALLOWED",
             {"caller": "payment", "method": "paymesh.user.v1.UserService"},
         )
-        said = refused(lambda: channel.unary_unary("/x.Y/Z")(b"", timeout=5))
+        unknown: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/x.Y/Z")
+        said = refused(lambda: unknown(b"", timeout=5))
         assert said == (grpc.StatusCode.UNIMPLEMENTED, "METHOD_NOT_FOUND", {})
 
 
@@ -136,7 +138,7 @@ def test_calls_are_spread_over_both_instances(mesh: Mesh) -> None:
     """Least request over two: neither of them is left out."""
     with mesh.grpc_edge() as channel:
         stub = PaymentServiceStub(channel)
-        token = [("authorization", f"Bearer {mesh.token()}")]
+        token = (("authorization", f"Bearer {mesh.token()}"),)
         for _ in range(40):
             stub.GetPayment(payment.GetPaymentRequest(id=1), timeout=5, metadata=token)
     for name in ("payment-1", "payment-2"):

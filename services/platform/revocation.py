@@ -10,6 +10,8 @@ from services.platform import telemetry
 from services.platform.cache import FAILURES, attempt, connect
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import redis
 
 _CHANNEL = "paymesh:sessions:revoked"
@@ -29,6 +31,14 @@ def revoke(client: redis.Redis, session_ids: list[str], until_ms: int) -> None:
 
     if session_ids:
         attempt(push, None)
+
+
+def unknown(client: redis.Redis, session_ids: Sequence[str]) -> list[str]:
+    """Return those of ``session_ids`` that Redis does not list as revoked: it was away, or lost what it had."""
+    if not session_ids:
+        return []
+    scores: list[float | None] = attempt(lambda: client.zmscore(_SERIES, list(session_ids)), [0.0] * len(session_ids))
+    return [session_id for session_id, score in zip(session_ids, scores, strict=True) if score is None]
 
 
 class RevokedSessions:

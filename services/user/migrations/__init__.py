@@ -1,0 +1,1 @@
+"""Alembic's versions of the user room, expand and contract."""

@@ -16,8 +16,6 @@ from services.platform.database import Database
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    import sqlalchemy as sa
-
 _SHOWN = 20
 _EXPECTED = {"paid": ("success", "partially_refunded"), "refunded": ("refunded",)}
 
@@ -32,51 +30,53 @@ class RoomFinding(NamedTuple):
 def findings(databases: Mapping[str, str], now_ms: int, *, settled: bool) -> Iterator[RoomFinding]:
     """Check everything that ``databases`` (room -> URL) allow; reads alone, and asks no running service."""
     with ExitStack() as stack:
-        connections = {}
-        for room, url in databases.items():
-            database = Database(url, readers=1)
+        opened = {room: Database(url, readers=1) for room, url in databases.items()}
+        for database in opened.values():
             stack.callback(database.stop)
-            connections[room] = stack.enter_context(database.read())
-        for room, connection in connections.items():
+        for room, database in opened.items():
             if importlib.util.find_spec(f"services.{room}.audit"):
                 audit = importlib.import_module(f"services.{room}.audit")
-                for finding in audit.invariants(connection, now_ms=now_ms, settled=settled):
-                    yield RoomFinding(room, finding)
-        yield from _effects(connections, now_ms, settled=settled)
-        if {"order", "payment"} <= connections.keys():
-            yield RoomFinding("order+payment", _orders_and_payments(connections, now_ms, settled=settled))
+                with database.read() as connection:
+                    for finding in audit.invariants(connection, now_ms=now_ms, settled=settled):
+                        yield RoomFinding(room, finding)
+        yield from _effects(opened, now_ms, settled=settled)
+        if {"order", "payment"} <= opened.keys():
+            yield RoomFinding("order+payment", _orders_and_payments(opened, now_ms, settled=settled))
 
 
-def _effects(connections: Mapping[str, sa.Connection], now_ms: int, *, settled: bool) -> Iterator[RoomFinding]:
+def _effects(opened: Mapping[str, Database], now_ms: int, *, settled: bool) -> Iterator[RoomFinding]:
     for event in contract().events.values():
-        if event.service not in connections or not event.consumers:
+        if event.service not in opened:
             continue
         for consumer in event.consumers:
             # The consumer is read first: what it handled was told before.
-            seen = taken(connections[consumer], event.topic)
-            out = told(connections[event.service], event.service, event.topic)
-            yield RoomFinding(f"{event.service}+{consumer}", effects(event.topic, consumer, out, seen, now_ms, settled=settled))  # fmt: skip
+            with opened[consumer].read() as connection:
+                seen = taken(connection, event.topic)
+            with opened[event.service].read() as connection:
+                out = told(connection, event.service, event.topic)
+            finding = effects(event.topic, consumer, out, seen, now_ms, settled=settled)
+            yield RoomFinding(f"{event.service}+{consumer}", finding)
 
 
-def _orders_and_payments(connections: Mapping[str, sa.Connection], now_ms: int, *, settled: bool) -> Finding:
+def _orders_and_payments(opened: Mapping[str, Database], now_ms: int, *, settled: bool) -> Finding:
     """I9: order paid <=> its one payment took money and kept some; refunded <=> given back; cancelled => nothing kept."""
     payments: dict[int, list[tuple[int, str, int, int]]] = {}
-    for order_id, payment_id, status, captured, refunded, update_ms in payment_audit.payments_by_order(
-        connections["payment"]
-    ):
-        payments.setdefault(order_id, []).append((payment_id, status, captured - refunded, update_ms))
+    with opened["payment"].read() as connection:
+        for order_id, payment_id, status, captured, refunded, update_ms in payment_audit.payments_by_order(connection):
+            payments.setdefault(order_id, []).append((payment_id, status, captured - refunded, update_ms))
     breaches, pending, examined = [], 0, 0
-    for fact in order_audit.order_facts(connections["order"]):
-        examined += 1
-        of_order = payments.pop(fact.order_id, [])
-        fault = _fault(fact.status, fact.payment_id, of_order)
-        if fault is None:
-            continue
-        latest = max([fact.update_ms, *(p[3] for p in of_order)])
-        if not settled and now_ms - latest <= PENDING_MS:
-            pending += 1
-        else:
-            breaches.append(f"order {fact.order_id} is {fact.status}: {fault}")
+    with opened["order"].read() as connection:
+        for fact in order_audit.order_facts(connection):
+            examined += 1
+            of_order = payments.pop(fact.order_id, [])
+            fault = _fault(fact.status, fact.payment_id, of_order)
+            if fault is None:
+                continue
+            latest = max([fact.update_ms, *(p[3] for p in of_order)])
+            if not settled and now_ms - latest <= PENDING_MS:
+                pending += 1
+            else:
+                breaches.append(f"order {fact.order_id} is {fact.status}: {fault}")
     breaches += [
         f"payments {[p[0] for p in rest]} took money for the unknown order {order_id}"
         for order_id, rest in payments.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import time
@@ -63,7 +64,7 @@ def verify(
     found = list(findings(urls, time.time_ns() // 1_000_000, settled=settled))
     faults, took = failures(found), time.monotonic() - began
     if json_:
-        rows = [{"room": room, "invariant": f.invariant, "what": f.what, "examined": f.examined, "pending": f.pending, "breaches": f.breaches} for room, f in found]  # fmt: skip
+        rows = [{"room": room, **dataclasses.asdict(finding)} for room, finding in found]
         print(json.dumps({"holds": not faults, "took_s": round(took, 3), "faults": faults, "findings": rows}))
     else:
         for room, f in sorted(found, key=lambda each: (len(each.finding.invariant), each.finding.invariant)):

@@ -41,8 +41,9 @@ def versions_without_gap(
     """I8: over the ``topics`` of one kind of aggregate, versions ascend from 1 without a gap."""
     o = outbox.c
     count, low, high = sa.func.count(), sa.func.min(o.version), sa.func.max(o.version)
+    kinds = sa.func.count(o.version.distinct())
     query = (
-        sa.select(o.event_key, count.label("n"), low.label("low"), high.label("high"), sa.func.count(o.version.distinct()).label("kinds"))
+        sa.select(o.event_key, count.label("n"), low.label("low"), high.label("high"), kinds.label("kinds"))
         .where(o.topic.in_(topics))
         .group_by(o.event_key)
     )  # fmt: skip

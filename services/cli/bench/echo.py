@@ -7,36 +7,40 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
+import grpc
 import uvloop
 from grpc import aio
 
-from paymesh.payment.v1 import payment_pb2, payment_service_pb2 as pb, payment_service_pb2_grpc as rpc
+from paymesh.payment.v1 import payment_pb2
+from paymesh.payment.v1 import payment_service_pb2 as pb
+from paymesh.type.v1 import money_pb2
+
+SERVICE = "paymesh.payment.v1.PaymentService"
 
 
-class Echo(rpc.PaymentServiceServicer):
-    """Does what an answer of the same shape costs, and nothing else."""
-
-    async def CreatePayment(self, request: pb.CreatePaymentRequest, context: Any) -> pb.CreatePaymentResponse:
-        """Answer with a payment of the order asked for."""
-        return pb.CreatePaymentResponse(
-            payment=payment_pb2.Payment(
-                id=request.order_id,
-                payment_no=f"P{request.order_id}",
-                order_id=request.order_id,
-                user_id=request.order_id,
-                amount={"currency_code": "CNY", "minor_units": 100},
-                refunded={"currency_code": "CNY", "minor_units": 0},
-                method=request.method,
-                status=payment_pb2.Payment.STATUS_SUCCESS,
-            )
+async def create_payment(request: pb.CreatePaymentRequest, _context: object) -> pb.CreatePaymentResponse:
+    """Answer with a payment of the order asked for: what an answer of the same shape costs, and nothing else."""
+    return pb.CreatePaymentResponse(
+        payment=payment_pb2.Payment(
+            id=request.order_id,
+            payment_no=f"P{request.order_id}",
+            order_id=request.order_id,
+            user_id=request.order_id,
+            amount=money_pb2.Money(currency_code="CNY", minor_units=100),
+            refunded=money_pb2.Money(currency_code="CNY", minor_units=0),
+            method=request.method,
+            status=payment_pb2.Payment.STATUS_SUCCESS,
         )
+    )
 
 
 async def _serve(path: str) -> None:
     server = aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 2000)])
-    rpc.add_PaymentServiceServicer_to_server(Echo(), server)
+    handler = grpc.unary_unary_rpc_method_handler(
+        create_payment, pb.CreatePaymentRequest.FromString, pb.CreatePaymentResponse.SerializeToString
+    )
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"CreatePayment": handler}),))
     server.add_insecure_port(f"unix:{path}")
     await server.start()
     ended = asyncio.Event()

@@ -37,10 +37,10 @@ def header_block(headers: Iterable[tuple[str, str]]) -> bytes:
 def _text(text: str) -> bytes:
     raw = text.encode()
     length, out = len(raw), b""
-    if length < 127:  # noqa: PLR2004 - a 7-bit prefix, RFC 7541 section 5.1
+    if length < 127:
         return bytes([length]) + raw
     out, length = b"\x7f", length - 127
-    while length >= 128:  # noqa: PLR2004
+    while length >= 128:
         out, length = out + bytes([length % 128 + 128]), length // 128
     return out + bytes([length]) + raw
 
@@ -133,7 +133,7 @@ class Connection:
 
     def _take_frames(self, outcome: Outcome) -> None:
         data, at, end = self._rest, 0, len(self._rest)
-        while end - at >= 9:  # noqa: PLR2004 - a frame's header
+        while end - at >= 9:
             length = int.from_bytes(data[at : at + 3])
             if end - at - 9 < length:
                 break
@@ -168,9 +168,9 @@ class Connection:
         """Return grpc-status where a block has it, else the HTTP status."""
         known = self._known.get(block)
         if known is None:
-            headers = dict(self._decoder.decode(block))
-            known = str(headers.get("grpc-status") or headers.get(":status") or "")
-            if len(self._known) < 1000:  # noqa: PLR2004 - blocks with dates and ids are all different
+            headers = {str(name): str(value) for name, value in self._decoder.decode(block)}
+            known = headers.get("grpc-status") or headers.get(":status") or ""
+            if len(self._known) < 1000:
                 self._known[block] = known
         return known
 
@@ -183,7 +183,7 @@ def connect_unix(path: str) -> socket.socket:
     """Connect to a unix socket."""
     link = socket.socket(socket.AF_UNIX)
     link.connect(path)
-    link.setblocking(False)
+    link.settimeout(0)
     return link
 
 
@@ -194,7 +194,7 @@ def connect_tls(host: str, port: int, ca: str) -> socket.socket:
     plain = socket.create_connection((host, port))
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     link = context.wrap_socket(plain, server_hostname=host)
-    link.setblocking(False)
+    link.settimeout(0)
     return link
 
 

@@ -1,0 +1,1 @@
+"""Versions of notification's tables."""

@@ -60,7 +60,8 @@ class Database:
         self._reader = self._engine(pool_size=readers, begin="BEGIN")
 
     def _engine(self, *, pool_size: int, begin: str) -> sa.Engine:
-        options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 2, "pool_timeout": 5}
+        # Values never stand in an error's text, which is logged: among them are hashes and personal data.
+        options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 2, "pool_timeout": 5, "hide_parameters": True}
         if self.dialect != "sqlite":
             return sa.create_engine(self.url, isolation_level="READ COMMITTED", pool_pre_ping=True, **options)
         engine = sa.create_engine(self.url, connect_args={"check_same_thread": False, "timeout": 5}, **options)

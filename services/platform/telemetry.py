@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
+_TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+"""Local variables hold what must not be logged: requests, rows, tokens."""
+
 _TIMES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 CALLS = Counter("paymesh_calls_total", "Calls answered, by method and google.rpc.Code.", ("method", "code"))
 CALL_SECONDS = Histogram("paymesh_call_seconds", "Time to answer a call.", ("method",), buckets=_TIMES)
@@ -50,7 +53,7 @@ def start(service: str, settings: ServiceSettings) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
+            _TRACEBACKS,
             structlog.processors.JSONRenderer(serializer=lambda event, **_: orjson.dumps(event, default=repr).decode()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -27,7 +27,7 @@ from services.order.domain import (
 from services.platform import idempotency
 from services.platform import inbox as taken_events
 from services.platform import outbox as outgoing
-from services.platform.database import for_update, insert_rows
+from services.platform.database import Conflict, for_update, insert_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -214,8 +214,7 @@ class SqlTransaction:
             for order in change.changed_orders.values()
         ]
         if rows:
-            done = self._connection.execute(_CHANGE_ORDER, rows).rowcount
-            assert done == len(rows), "an order changed under its lock"
+            self._guarded(_CHANGE_ORDER, rows)
 
     def _change_stock(self, changed: Sequence[Stock]) -> None:
         rows = [_stock_row(item) for item in sorted(changed, key=lambda item: item.sku)]
@@ -226,8 +225,12 @@ class SqlTransaction:
             if row["version"] > 1
         ]
         if known:
-            done = self._connection.execute(_CHANGE_STOCK, known).rowcount
-            assert done == len(known), "an item of the inventory changed under its lock"
+            self._guarded(_CHANGE_STOCK, known)
+
+    def _guarded(self, update: sa.Update, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Update rows that are still at the version that was read; the whole batch is done again when one is not."""
+        if self._connection.execute(update, rows).rowcount != len(rows):
+            raise Conflict("a row changed under its lock")
 
     def _tell(self, events: Sequence[OrderEvent], now_ms: int) -> None:
         """Write what happened: the history of states, rejected payments, and the events themselves."""

@@ -31,9 +31,9 @@ class Page:
         """Return ``after`` as an id; None on the first page. Raises PAGE_TOKEN_INVALID."""
         if not self.after:
             return None
-        if not self.after.isdecimal():
+        if not self.after.isdecimal() or (found := int(self.after)) >= 2**63:
             raise DomainError("PAGE_TOKEN_INVALID")
-        return int(self.after)
+        return found
 
     def cut(self, rows: Sequence[T], key: Callable[[T], object]) -> tuple[Sequence[T], str]:
         """Split ``limit`` rows into the page and the token of the next one ("" when there is none)."""

@@ -18,6 +18,7 @@ from confluent_kafka import Message as KafkaMessage
 from google.protobuf.message import DecodeError, Message
 
 from services.contract.load import contract
+from services.kernel.errors import DomainError
 from services.platform import telemetry
 from services.platform.broker import EventProducer, Record, group_consumer
 
@@ -125,7 +126,7 @@ class EventConsumer:
             event = subscription.message.FromString(received.value() or b"")
             event_id = headers_of(received).get("ce_id", "")
             command = subscription.command(event, event_id) if event_id else None
-        except (DecodeError, ValueError):
+        except (DecodeError, ValueError, DomainError):
             command = None
         return _Work(received, subscription, command)
 

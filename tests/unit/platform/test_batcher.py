@@ -88,6 +88,26 @@ def test_guilty_item_fails_alone_when_it_breaks_a_constraint() -> None:
     assert sorted(committed) == [n for n in range(30) if n != 13]
 
 
+def test_lone_breach_is_done_again_once_for_it_may_be_a_race() -> None:
+    """Another process committed the same key meanwhile: the second try finds it. What breaches twice fails."""
+    tries = list[int]()
+
+    def keep(items: Sequence[int]) -> list[str]:
+        tries.extend(items)
+        if tries.count(1) < 2 or items[0] == 2:
+            raise sa.exc.IntegrityError("INSERT", {}, Exception("UNIQUE"))
+        return ["the stored answer"]
+
+    batcher = Batcher({"keep": keep})
+    batcher.start()
+    (raced,) = asyncio.run(gather(batcher, "keep", [1]))
+    (guilty,) = asyncio.run(gather(batcher, "keep", [2]))
+    batcher.stop()
+    assert raced == "the stored answer"
+    assert isinstance(guilty, sa.exc.IntegrityError)
+    assert tries == [1, 1, 2, 2]
+
+
 def test_transaction_is_done_again_when_rows_changed_under_it() -> None:
     """A conflict repeats the whole batch; a database that does not answer is UNAVAILABLE and repeats nothing."""
     attempts = []

@@ -46,13 +46,10 @@ def http_filter(name: str, message: Message) -> hcm.HttpFilter:
     return hcm.HttpFilter(name=name, typed_config=packed(message))
 
 
-def header(name: str, value: str, *, keep: bool = False) -> core.HeaderValueOption:
-    """Set a header; with `keep` one that is there stays."""
-    action = core.HeaderValueOptionHeaderAppendAction
-    return core.HeaderValueOption(
-        header=core.HeaderValue(key=name, value=value),
-        append_action=action.ADD_IF_ABSENT if keep else action.OVERWRITE_IF_EXISTS_OR_ADD,
-    )
+def header(name: str, value: str) -> core.HeaderValueOption:
+    """Set a header, whatever it was."""
+    overwrite = core.HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
+    return core.HeaderValueOption(header=core.HeaderValue(key=name, value=value), append_action=overwrite)
 
 
 def http2(options: core.Http2ProtocolOptions, common: core.HttpProtocolOptions | None = None) -> dict[str, Any]:

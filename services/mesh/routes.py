@@ -13,7 +13,7 @@ from services.mesh import filters
 from services.mesh.clusters import LOCAL
 from services.mesh.node import EDGE
 from services.mesh.refusals import NOT_SENT, forbidden
-from services.mesh.resource import header, ms, packed
+from services.mesh.resource import ms, packed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -88,8 +88,6 @@ def _edge(method: Method) -> route.Route:
     made.typed_per_filter_config = _per_filter(config)
     if method.scopes:
         made.metadata = forbidden(DomainError("SCOPE_MISSING", scope=" ".join(method.scopes)))
-    # REST brings no deadline: the service is told the contract's.
-    made.request_headers_to_add = [header("grpc-timeout", f"{method.timeout_ms}m", keep=True)]
     return made
 
 
@@ -115,6 +113,7 @@ def _call(method: Method) -> route.RouteAction:
 
 def _action(cluster: str, timeout_ms: int) -> route.RouteAction:
     # The whole call, repeats included, whatever longer deadline the client asked for; a shorter one is the client's own.
+    # REST brings none, and none is added: gRPC's servers end a call at its deadline without a reason, before Envoy does.
     return route.RouteAction(cluster=cluster, timeout=ms(timeout_ms))
 
 

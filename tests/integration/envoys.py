@@ -46,8 +46,7 @@ class Seen:
     def note(self, method: str, context: grpc.ServicerContext) -> None:
         """Keep a call, then do what the test asked for."""
         metadata = {str(key): str(value) for key, value in context.invocation_metadata()}
-        remaining = context.time_remaining()
-        self.calls.append((method, {**metadata, "remaining": str(remaining)}))
+        self.calls.append((method, metadata))
         if self.behave:
             self.behave(context)
 

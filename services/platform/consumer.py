@@ -72,6 +72,8 @@ class EventConsumer:
         while not self._stopping:
             consumer = group_consumer(self._servers, f"paymesh.{self._service}")
             try:
+                for topic in self._by_topic:  # made by asking for it: a topic that comes later is never assigned
+                    consumer.list_topics(topic, timeout=5)
                 consumer.subscribe(sorted(self._by_topic))
                 while not self._stopping:
                     messages = [m for m in consumer.consume(BATCH, timeout=0.1) if self._usable(m)]

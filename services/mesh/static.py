@@ -42,14 +42,15 @@ def bootstrap(node: Node, snapshot: Snapshot, *, admin: str) -> Json:
 
 
 def _messages(snapshot: Snapshot, kind: str) -> dict[str, Json]:
-    return {name: as_json(one.type_url, one.value) for name, one in snapshot.resources[kind].items()}
+    said = {name: as_json(one.type_url, one.value) for name, one in snapshot.resources[kind].items()}
+    _drop_streams(said)
+    return said
 
 
 def as_json(type_url: str, value: bytes) -> Json:
     """Read a serialized resource as the JSON of its kind."""
     made: Json = Sent(type_url=type_url, value=value).to_dict(casing=_AS_WRITTEN)
     made.pop("@type")
-    _drop_streams(made)
     return made
 
 

@@ -1,0 +1,122 @@
+"""What an Envoy holds that got everything by ADS is what the renderer says: the same that the files under envoy/ hold."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from google.protobuf import json_format
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from joserfc.jwk import ECKey
+
+from paymesh.user.v1 import user_service_pb2
+from services.contract.load import contract
+from services.mesh import snapshot, static
+from services.mesh.node import Edge
+from services.mesh.world import World
+from tests.integration.config_mesh import ConfigMesh, until
+from tests.integration.envoys import free_address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from services.mesh.node import Node, Sidecar
+
+KEY = ECKey.generate_key("P-256", {"kid": "k1", "alg": "ES256", "use": "sig"}).as_dict(private=False)
+
+PLACES = {
+    "ClustersConfigDump": ("dynamic_active_clusters", "cluster", snapshot.CLUSTER),
+    "ListenersConfigDump": ("dynamic_listeners", "listener", snapshot.LISTENER),
+    "RoutesConfigDump": ("dynamic_route_configs", "route_config", snapshot.ROUTES),
+    "EcdsConfigDump": ("ecds_filters", "ecds_filter", snapshot.EXTENSION),
+}
+"""Part of a config_dump -> where its resources are, and of which type they are."""
+
+
+def _show_keys(_: user_service_pb2.GetJwksRequest, __: grpc.ServicerContext) -> user_service_pb2.GetJwksResponse:
+    return json_format.ParseDict({"keys": [KEY]}, user_service_pb2.GetJwksResponse())
+
+
+KEYS = grpc.method_handlers_generic_handler(
+    "paymesh.user.v1.UserService",
+    {
+        "GetJwks": grpc.unary_unary_rpc_method_handler(
+            _show_keys,
+            user_service_pb2.GetJwksRequest.FromString,
+            user_service_pb2.GetJwksResponse.SerializeToString,
+        )
+    },
+)
+"""A user service that only shows its key."""
+
+
+@pytest.fixture(scope="module")
+def mesh() -> Iterator[tuple[ConfigMesh, Sidecar, Edge]]:
+    """Config, a user service that it reads the key of, and an edge."""
+    with tempfile.TemporaryDirectory(prefix="pm-") as directory, ConfigMesh(Path(directory)).running() as running:
+        user, edge = running.sidecar("user", 1), Edge("edge-1", free_address(), free_address())
+        running.join(user)
+        server = grpc.server(ThreadPoolExecutor(2))
+        server.add_generic_rpc_handlers((KEYS,))
+        healthy = health.HealthServicer()
+        healthy.set("", health_pb2.HealthCheckResponse.SERVING)
+        health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+        server.add_insecure_port(f"unix:{user.service_socket}")
+        server.start()
+        try:
+            running.register(user)
+            running.invite(edge.id)
+            running.join(edge)
+            for node in (user, edge):
+                until(partial(running.settled, node))
+            yield running, user, edge
+        finally:
+            server.stop(0).wait()
+
+
+def _held(mesh: ConfigMesh, node: Node) -> dict[tuple[str, str], tuple[str, dict[str, Any]]]:
+    """Read (type, name) -> (version, resource) from a live Envoy."""
+    out = {}
+    for part in json.loads(mesh.dump(node))["configs"]:
+        name = part["@type"].rpartition(".")[2]
+        if name in PLACES:
+            rows, field, type_url = PLACES[name]
+            for row in part.get(rows, []):
+                holder = row.get("active_state", row)
+                resource = holder[field]
+                resource.pop("@type")
+                out[type_url, resource["name"]] = (holder["version_info"], resource)
+    return out
+
+
+@pytest.mark.parametrize("kind", ["sidecar", "edge"])
+def test_live_envoy_holds_what_is_rendered(mesh: tuple[ConfigMesh, Sidecar, Edge], kind: str) -> None:
+    """Cluster for cluster, route for route, filter for filter, with the version that is the hash of the content."""
+    running, user, edge = mesh
+    node: Node = edge if kind == "edge" else user
+    jwks = json.dumps({"keys": [KEY]}, sort_keys=True, separators=(",", ":"))
+    made = snapshot.make(contract(), node, World(jwks=jwks), snapshot.Secrets("", "", ""))
+    wanted = {
+        (type_url, name): (one.version, static.as_json(type_url, one.value))
+        for _, _, type_url in PLACES.values()
+        for name, one in made.resources[type_url].items()
+    }
+    held = _held(running, node)
+    assert held.keys() == wanted.keys()
+    for each, (version, resource) in wanted.items():
+        assert held[each][1] == resource
+        assert held[each][0] == version
+
+
+def test_edge_verifies_with_the_key_that_the_user_service_shows(mesh: tuple[ConfigMesh, Sidecar, Edge]) -> None:
+    """The key came from the user service by config to the edge, as an extension of its own."""
+    running, _, edge = mesh
+    ((_, extension),) = [held for (type_url, _), held in _held(running, edge).items() if type_url == snapshot.EXTENSION]
+    (provider,) = extension["typed_config"]["providers"].values()
+    assert json.loads(provider["local_jwks"]["inline_string"]) == {"keys": [KEY]}

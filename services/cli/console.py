@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LOG_MAX = 16 << 20
 """Bytes of a log file; then it becomes NAME.log.1 and a new one begins, so a child takes twice this at most."""
 _COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
-_WIDTH = 18
+_WIDTH = 20
 
 
 class LogFile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -50,12 +51,13 @@ class Timeline:
             said = {"step": title, "ok": ok, "at_s": round(at, 3), "took_s": round(took, 4), "detail": detail}
             print(json.dumps(said, ensure_ascii=False), flush=True)
             return
-        from rich import print as show  # noqa: PLC0415 - heavy imports late
+        from rich.console import Console  # noqa: PLC0415 - heavy imports late
         from rich.markup import escape  # noqa: PLC0415
 
         mark = "[green]✓[/green]" if ok else "[red]✗[/red]"
         took_text = f"{took * 1000:.0f} ms" if took < 1 else f"{took:.1f} s"
-        show(f"[dim]{at:7.2f} s[/dim]  {mark} {title:<30} [dim]{took_text:>8}[/dim]  {escape(detail)}", flush=True)
+        line = f"[dim]{at:7.2f} s[/dim]  {mark} {title:<30} [dim]{took_text:>8}[/dim]  {escape(detail)}"
+        Console(highlight=False, soft_wrap=True).print(line)
 
 
 def demo(
@@ -71,12 +73,18 @@ def demo(
     from services.cli.adapters import CallFailed  # noqa: PLC0415 - heavy imports late
 
     timeline = Timeline(json_)
+    top = Path(tempfile.mkdtemp(prefix="paymesh-"))
     try:
-        with tempfile.TemporaryDirectory(prefix="paymesh-") as top:
-            pids = _walk(timeline, Path(top))
-        timeline.step("everything is gone again", lambda: _gone(pids, Path(top)))
+        pids = _walk(timeline, top)
+        shutil.rmtree(top)
+        timeline.step("everything is gone again", lambda: _gone(pids, top))
     except CallFailed as error:
-        raise CommandError(Exit.CHECK_FAILED, f"The demo failed: {error}") from None
+        raise CommandError(
+            Exit.CHECK_FAILED, f"The demo failed: {error}", f"Logs and data are kept in {top}."
+        ) from None
+    except BaseException:
+        shutil.rmtree(top)
+        raise
     return Exit.OK
 
 

@@ -69,7 +69,7 @@ class Journey:
     def _operator_logs_in(self) -> str:
         session = self._log_in_as(**self._admin)["session"]
         self._operator = session["access_token"]
-        return f"scopes: {session['scope']}"
+        return f"{len(session['scope'].split())} scopes"
 
     def _set_stock(self) -> str:
         body = {"name": "Longjing, 250 g", "unit_price": _PRICE, "available": "10"}
@@ -138,9 +138,9 @@ class Journey:
     def _mail_arrives(self) -> str:
         def look() -> dict[str, Any] | None:
             mails = received(self._sandbox, "mails", _PERSON["email"])
-            return next((each for each in mails if self._payment["payment_no"] in each["subject"] + each["text"]), None)
+            return next((each for each in mails if self._order["order_no"] in each["subject"] + each["text"]), None)
 
-        mail = _eventually(look, f"an e-mail to {_PERSON['email']} about payment {self._payment['payment_no']}")
+        mail = _eventually(look, f"an e-mail to {_PERSON['email']} about order {self._order['order_no']}")
         return f"“{mail['subject']}”"
 
     def _read_notification(self) -> str:
@@ -148,10 +148,12 @@ class Journey:
 
         def look() -> dict[str, Any] | None:
             listed = self._rest.call("GET", path, token=self._person)["notifications"]
-            sent = [each for each in listed if each["channel"] == "CHANNEL_EMAIL" and each["status"] == "STATUS_SENT"]
+            sent = [
+                each for each in listed if each["status"] == "STATUS_SENT" and self._order["order_no"] in each["text"]
+            ]
             return next(iter(sent), None)
 
-        found = _eventually(look, "a notification that was sent")
+        found = _eventually(look, "a notification of the payment that was sent")
         one = self._rest.call("GET", f"/api/notifications/{found['id']}", token=self._person)["notification"]
         _check(one["status"], "STATUS_SENT", "the notification's status")
         return f"sent at try no. {one['attempts']}"

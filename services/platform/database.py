@@ -61,7 +61,12 @@ class Database:
 
     def _engine(self, *, pool_size: int, begin: str) -> sa.Engine:
         # Values never stand in an error's text, which is logged: among them are hashes and personal data.
-        options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 2, "pool_timeout": 5, "hide_parameters": True}
+        options: dict[str, Any] = {
+            "pool_size": pool_size,
+            "max_overflow": 2,
+            "pool_timeout": 5,
+            "hide_parameters": True,
+        }
         if self.dialect != "sqlite":
             return sa.create_engine(self.url, isolation_level="READ COMMITTED", pool_pre_ping=True, **options)
         engine = sa.create_engine(self.url, connect_args={"check_same_thread": False, "timeout": 5}, **options)
@@ -121,7 +126,9 @@ def _update_text(table: sa.Table, changed: tuple[str, ...], by: tuple[str, ...],
     return f"UPDATE {table.name} SET {sets} WHERE {where}"  # noqa: S608 - names of our own schema
 
 
-def update_rows(connection: sa.Connection, table: sa.Table, by: tuple[str, ...], rows: Sequence[Mapping[str, Any]]) -> int:
+def update_rows(
+    connection: sa.Connection, table: sa.Table, by: tuple[str, ...], rows: Sequence[Mapping[str, Any]]
+) -> int:
     """Update rows found by the columns ``by``, which stand in each row beside the changed ones; returns how many."""
     if not rows:
         return 0

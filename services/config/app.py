@@ -24,7 +24,7 @@ from services.contract.load import contract
 from services.kernel.clock import SystemClock
 from services.kernel.ids import IdMaker
 from services.mesh import snapshot
-from services.platform import cache, migrations, pki
+from services.platform import cache, pki
 from services.platform.batcher import Batcher
 from services.platform.client import MeshChannel
 from services.platform.database import Database
@@ -50,14 +50,12 @@ class ConfigApp(App):
 
 
 @dataclass(frozen=True)
-class _Opening:
-    """The first part: the schema, and what was known before the restart."""
+class _Recovery:
+    """The first part to work: what was known before a restart is known before anybody asks."""
 
-    url: str
     recover: Callable[[], None]
 
     def start(self) -> None:
-        migrations.upgrade(SERVICE, self.url)
         self.recover()
 
     def stop(self) -> None:
@@ -67,8 +65,8 @@ class _Opening:
 def build(settings: ConfigSettings) -> ConfigApp:
     """Make the service; nothing runs yet."""
     clock = SystemClock()
-    url = settings.database_url or f"sqlite:///{settings.data / 'config.db'}"
-    database, client = Database(url), cache.connect(settings.redis_url)
+    database = Database(settings.database_url or f"sqlite:///{settings.data / 'config.db'}")
+    client = cache.connect(settings.redis_url)
     store = SqlStore(database, IdMaker(clock, settings.instance), clock)
     certificates = IssuedCertificates(pki.load(settings.ca_dir))
     envoys = Envoys(partial(snapshot.make, contract()), certificates)
@@ -92,7 +90,7 @@ def build(settings: ConfigSettings) -> ConfigApp:
     parts: list[Part] = [
         Closing(client.close),
         Closing(database.stop),
-        _Opening(url, partial(instances.recover, _own_lease(settings))),
+        _Recovery(partial(instances.recover, _own_lease(settings))),
         relay,
         batcher,
         reads,

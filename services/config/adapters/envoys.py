@@ -44,7 +44,7 @@ class Envoys:
         self._world = World()
         self._change = threading.Lock()
         self.generation = 1
-        self._rendered: dict[str, _Rendered] = {}
+        self._rendered: dict[Node, _Rendered] = {}  # a node that comes back with another layout is another node
         # One thread: rendering is CPU alone, a second one would only contend for the interpreter lock.
         self._renderer = ThreadPoolExecutor(1, "render")
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -92,13 +92,13 @@ class Envoys:
 
     async def snapshot(self, node: Node) -> Snapshot | None:
         """Return what ``node`` is to be served now; None: nothing yet, it keeps what it has."""
-        rendered = self._rendered.get(node.id)
+        rendered = self._rendered.get(node)
         if rendered is None or rendered.generation != self.generation:
             rendered = await asyncio.get_running_loop().run_in_executor(self._renderer, self._render, node)
         return rendered.snapshot
 
     def _render(self, node: Node) -> _Rendered:
-        last = self._rendered.get(node.id)
+        last = self._rendered.get(node)
         with self._change:
             generation, world = self.generation, self._world
         if last is not None and last.generation == generation:
@@ -108,7 +108,7 @@ class Envoys:
             rendered = _Rendered(generation, None)
         else:
             rendered = _Rendered(generation, self._try(node, world, last))
-        self._rendered[node.id] = rendered
+        self._rendered[node] = rendered
         return rendered
 
     def _try(self, node: Node, world: World, last: _Rendered | None) -> Snapshot | None:

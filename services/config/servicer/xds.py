@@ -212,27 +212,26 @@ class XdsServer:
 
     def __init__(self, listen: str, discovery: DeltaDiscovery) -> None:
         """Listen on ``listen`` (unix:…), whose folder only we may enter."""
-        self._listen = listen
-        # The largest request is a node's first; streams are one per Envoy, and a few that reconnect.
-        options = [
-            ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", 1 << 20),
-            ("grpc.max_concurrent_streams", 1000),
-        ]
-        self._server = grpc.aio.server(options=options)
-        self._server.add_generic_rpc_handlers([discovery.handler()])
+        self._listen, self._discovery = listen, discovery
+        self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
         """Serve; a socket that a dead process left is replaced."""
-        self._bind()
+        self._server = self._bind()
         await self._server.start()
 
-    def _bind(self) -> None:
+    def _bind(self) -> grpc.aio.Server:
         if self._listen.startswith("unix:"):
             Path(self._listen.removeprefix("unix:")).unlink(missing_ok=True)
-        if not self._server.add_insecure_port(self._listen):
+        # The largest request is a node's first, 60 KB; streams are one per Envoy, and a few that reconnect.
+        limits = (("grpc.max_receive_message_length", 1 << 20), ("grpc.max_concurrent_streams", 1000))
+        server = grpc.aio.server(options=(("grpc.so_reuseport", 0), *limits))
+        server.add_generic_rpc_handlers([self._discovery.handler()])
+        if not server.add_insecure_port(self._listen):
             raise OSError(f"cannot listen on {self._listen}")
+        return server
 
     async def stop(self) -> None:
         """End every stream at once: the Envoys keep what they have."""
-        await self._server.stop(None)
+        if self._server is not None:
+            await self._server.stop(None)

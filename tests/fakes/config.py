@@ -1,0 +1,174 @@
+"""The config room's ports in memory; the store passes the suite of the real one (tests/integration/test_config_store.py)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from services.config.domain import Endpoint, Entry, Name
+from services.config.ports import Transaction
+from services.kernel.errors import DomainError
+from services.kernel.pages import Page
+
+
+class FakeClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        """Start somewhere."""
+        self.seconds = 1_000.0
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970 UTC."""
+        return 1_800_000_000_000 + int(self.seconds * 1000)
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self.seconds
+
+
+@dataclass
+class Rows:
+    """What a database would hold."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    history: list[Entry] = field(default_factory=list)
+    instances: dict[Name, str] = field(default_factory=dict)
+
+
+class _FakeTransaction:
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._steps: list[Callable[[], object]] = []
+
+    def entries(self, keys: Iterable[str]) -> dict[str, Entry]:
+        return {key: self._rows.entries[key] for key in keys if key in self._rows.entries}
+
+    def save_entries(self, changes: Sequence[Entry]) -> None:
+        self._steps.append(lambda: self._rows.entries.update({entry.key: entry for entry in changes}))
+        self._steps.append(lambda: self._rows.history.extend(changes))
+
+    def instances(self) -> dict[Name, str]:
+        return dict(self._rows.instances)
+
+    def keep_instances(self, addresses: Mapping[Name, str]) -> None:
+        self._steps.append(lambda: self._rows.instances.update(addresses))
+
+    def forget_instances(self, names: Iterable[Name]) -> None:
+        gone = list(names)
+        self._steps.append(lambda: [self._rows.instances.pop(name, None) for name in gone])
+
+    def commit(self) -> None:
+        for step in self._steps:
+            step()
+        self._steps.clear()
+
+
+class FakeStore:
+    """The port Store."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.rows = Rows()
+        self.writes = 0
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """Begin a change; what is not committed is not there."""
+        self.writes += 1
+        yield _FakeTransaction(self.rows)
+
+    def entry(self, key: str) -> Entry | None:
+        """Read an entry."""
+        return self.rows.entries.get(key)
+
+    def list_entries(self, prefix: str, page: Page) -> Sequence[Entry]:
+        """Read ``page.limit`` entries by key after ``page.after``."""
+        found = sorted(k for k in self.rows.entries if k.startswith(prefix) and k > page.after)
+        return [self.rows.entries[key] for key in found[: page.limit]]
+
+
+class FakeCache:
+    """The port EntryCache."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.held: dict[str, Entry] = {}
+        self.asked = 0
+
+    def get(self, key: str) -> Entry | None:
+        """Return an entry."""
+        self.asked += 1
+        return self.held.get(key)
+
+    def put(self, entries: Iterable[Entry]) -> None:
+        """Remember entries, unless newer versions are known."""
+        for entry in entries:
+            if self.held.get(entry.key, entry).version <= entry.version:
+                self.held[entry.key] = entry
+
+
+class FakeMesh:
+    """The port Mesh: remembers what it was shown."""
+
+    def __init__(self) -> None:
+        """Begin with nothing shown."""
+        self.endpoints: dict[str, list[str]] = {}
+        self.keys: list[str] = []
+        self.identities = 0
+
+    def show_endpoints(self, endpoints: Mapping[str, Sequence[Endpoint]]) -> None:
+        """Remember the instances that get calls."""
+        self.endpoints = {service: [e.instance for e in found] for service, found in endpoints.items()}
+
+    def show_keys(self, jwks: str) -> None:
+        """Remember."""
+        self.keys.append(jwks)
+
+    def show_identities(self) -> None:
+        """Count."""
+        self.identities += 1
+
+
+class FakeProbe:
+    """The port HealthProbe: says of each address what a test wants."""
+
+    def __init__(self) -> None:
+        """Everybody serves."""
+        self.down: set[str] = set()
+        self.asked: list[str] = []
+
+    async def serves(self, name: Name, address: str) -> bool:
+        """Whether nothing else was said about ``address``."""
+        self.asked.append(name.instance)
+        return address not in self.down
+
+    async def forget_all_but(self, present: Collection[str]) -> None:
+        """Nothing is kept."""
+
+
+class FakeChecks:
+    """The port HealthChecks: counts how often it was hurried."""
+
+    def __init__(self) -> None:
+        """Begin."""
+        self.hurried = 0
+
+    def soon(self) -> None:
+        """Count."""
+        self.hurried += 1
+
+
+class FakeKeys:
+    """The port TokenKeys."""
+
+    def __init__(self) -> None:
+        """Nobody answers yet."""
+        self.answer = ""
+
+    def jwks(self) -> str:
+        """Return what was set. Raises UNAVAILABLE before."""
+        if not self.answer:
+            raise DomainError("UNAVAILABLE")
+        return self.answer

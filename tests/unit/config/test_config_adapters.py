@@ -1,0 +1,172 @@
+"""Join tokens, certificates, and what every Envoy is served."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography import x509
+
+from services.config.adapters.admission import JoinTokens
+from services.config.adapters.certificates import IssuedCertificates
+from services.config.adapters.envoys import Envoys
+from services.config.domain import Endpoint
+from services.mesh.node import Edge, Sidecar, metadata
+from services.mesh.snapshot import InconsistentSnapshotError, Secrets, Snapshot
+from services.platform import pki
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from services.mesh.node import Node
+    from services.mesh.world import World
+
+PAYMENT = Sidecar("payment-1", "payment", "127.0.0.1:1", "/run/p.sock", "/run/p.out.sock")
+EDGE = Edge("edge-1", "127.0.0.1:2", "127.0.0.1:3")
+
+
+def _write(path: Path, **tokens: str) -> None:
+    digests = {node.replace("_", "-"): hashlib.sha256(token.encode()).hexdigest() for node, token in tokens.items()}
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(digests))
+    fresh.replace(path)
+
+
+def _admit(tokens: JoinTokens, node: Node, token: str) -> Node | str:
+    return tokens.admit(node.id, node.cluster, metadata(node), token)
+
+
+def test_node_is_let_in_with_its_own_token_alone(tmp_path: Path) -> None:
+    """Its own: the node as it lays itself out. None, a wrong one, another node's: why not."""
+    path = tmp_path / "tokens.json"
+    _write(path, payment_1="right", payment_2="other")
+    tokens = JoinTokens(path)
+    assert _admit(tokens, PAYMENT, "right") == PAYMENT
+    for token in ("", "wrong", "other"):
+        assert "token" in str(_admit(tokens, PAYMENT, token))
+    assert "token" in str(_admit(tokens, EDGE, "right"))
+
+
+def test_token_does_not_let_in_as_another_service(tmp_path: Path) -> None:
+    """The id is what the token is bound to: it may not claim another cluster, nor leave its layout out."""
+    path = tmp_path / "tokens.json"
+    _write(path, payment_1="right")
+    tokens = JoinTokens(path)
+    assert "cluster" in str(tokens.admit("payment-1", "user", metadata(PAYMENT), "right"))
+    assert "inbound" in str(tokens.admit("payment-1", "payment", {}, "right"))
+
+
+def test_tokens_are_read_again_when_the_file_changes(tmp_path: Path) -> None:
+    """A node is added without a restart; a file that cannot be read shuts nobody out; a removed node stays out."""
+    path = tmp_path / "tokens.json"
+    tokens = JoinTokens(path)
+    assert isinstance(_admit(tokens, PAYMENT, "right"), str)
+    _write(path, payment_1="right")
+    assert _admit(tokens, PAYMENT, "right") == PAYMENT
+    path.write_text("{ half a file")
+    assert _admit(tokens, PAYMENT, "right") == PAYMENT
+    _write(path, payment_2="right")
+    assert isinstance(_admit(tokens, PAYMENT, "right"), str)
+
+
+def _names(secrets: Secrets) -> set[str]:
+    leaf = x509.load_pem_x509_certificate(secrets.cert_pem.encode())
+    san = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return {str(name.value) for name in san}
+
+
+def test_certificates_are_kept_until_half_of_their_life() -> None:
+    """One for each node, the same until 12 h have passed, then a new one."""
+    now = [datetime.now(UTC)]
+    certificates = IssuedCertificates(pki.make_authority(), lambda: now[0])
+    first = certificates.secrets(PAYMENT)
+    assert _names(first) == {"spiffe://paymesh/ns/default/sa/payment", "payment.paymesh.internal"}
+    assert {"localhost", "127.0.0.1"} < _names(certificates.secrets(EDGE))
+    assert certificates.of_service("payment") is not first
+    now[0] += timedelta(hours=11, minutes=59)
+    assert not certificates.renew()
+    assert certificates.secrets(PAYMENT) is first
+    now[0] += timedelta(minutes=2)
+    assert certificates.renew()
+    assert certificates.secrets(PAYMENT).cert_pem != first.cert_pem
+
+
+class Rendering:
+    """Notes for whom and with which world a snapshot was made; fails when told to."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[str, World]] = []
+        self.broken = False
+
+    def __call__(self, node: Node, world: World, _: Secrets) -> Snapshot:
+        """Render nothing."""
+        if self.broken:
+            raise InconsistentSnapshotError("a bug")
+        self.made.append((node.id, world))
+        return Snapshot({})
+
+
+@pytest.fixture
+def rendering() -> Rendering:
+    """A renderer that notes."""
+    return Rendering()
+
+
+@pytest.fixture
+def envoys(rendering: Rendering) -> Envoys:
+    """Envoys whose snapshots come from the renderer that notes."""
+    return Envoys(rendering, IssuedCertificates(pki.make_authority()))
+
+
+async def test_snapshot_is_made_once_for_each_node_and_change(envoys: Envoys, rendering: Rendering) -> None:
+    """The same world is never rendered twice; an equal world is no change."""
+    await envoys.start()
+    first = await envoys.snapshot(PAYMENT)
+    assert await envoys.snapshot(PAYMENT) is first
+    generation = envoys.generation
+    endpoints = {"risk": [Endpoint("risk-1", "127.0.0.1:9")]}
+    envoys.show_endpoints(endpoints)
+    envoys.show_endpoints(endpoints)
+    assert envoys.generation == generation + 1
+    assert await envoys.snapshot(PAYMENT) is not first
+    (_, before), (_, after) = rendering.made
+    assert not before.instances
+    assert [i.address for i in after.instances["risk"]] == ["127.0.0.1:9"]
+
+
+async def test_change_just_before_the_wait_is_not_missed(envoys: Envoys) -> None:
+    """A generation is compared, not a notification waited for; a change from a thread wakes those who wait."""
+    await envoys.start()
+    seen = envoys.generation
+    envoys.show_identities()
+    await asyncio.wait_for(envoys.later_than(seen), 1)
+    waiting = asyncio.create_task(envoys.later_than(envoys.generation))
+    await asyncio.sleep(0)
+    await asyncio.to_thread(envoys.show_identities)
+    await asyncio.wait_for(waiting, 1)
+    assert envoys.generation == seen + 2
+
+
+async def test_edge_is_served_once_the_keys_are_known(envoys: Envoys) -> None:
+    """Before, it gets nothing at all and keeps what it has; sidecars need no keys."""
+    await envoys.start()
+    assert await envoys.snapshot(EDGE) is None
+    assert await envoys.snapshot(PAYMENT) is not None
+    envoys.show_keys('{"keys":[{"kty":"EC"}]}')
+    assert await envoys.snapshot(EDGE) is not None
+
+
+async def test_node_keeps_the_last_good_snapshot(envoys: Envoys, rendering: Rendering) -> None:
+    """What cannot be rendered is said, and nobody is sent half of it."""
+    await envoys.start()
+    good = await envoys.snapshot(PAYMENT)
+    rendering.broken = True
+    envoys.show_identities()
+    assert await envoys.snapshot(PAYMENT) is good
+    rendering.broken = False
+    envoys.show_identities()
+    assert await envoys.snapshot(PAYMENT) is not good

@@ -1,0 +1,206 @@
+"""Entries and instances, over ports in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from services.config.adapters.registry import LeaseRegistry
+from services.config.domain import LEASE_S, Deregister, Entry, Health, Name, Register, SetConfig, own
+from services.config.usecases import Configuration, Discovery, note_check
+from services.kernel import pages
+from services.kernel.errors import DomainError
+from tests.fakes.config import FakeCache, FakeChecks, FakeClock, FakeMesh, FakeStore
+
+P1, P2 = Name("payment", "payment-1"), Name("payment", "payment-2")
+
+
+@dataclass
+class Room:
+    """The use cases and everything around them."""
+
+    store: FakeStore = field(default_factory=FakeStore)
+    cache: FakeCache = field(default_factory=FakeCache)
+    clock: FakeClock = field(default_factory=FakeClock)
+    mesh: FakeMesh = field(default_factory=FakeMesh)
+    checks: FakeChecks = field(default_factory=FakeChecks)
+    committed: list[bool] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.registry = LeaseRegistry(self.mesh, self.clock)
+        self.configuration = Configuration(self.store, self.cache, self.clock, lambda: self.committed.append(True))
+        self.discovery = Discovery(self.store, self.registry, self.checks, self.clock, ("payment", "order", "config"))
+
+    def register(self, *names: Name, caller: str = "payment", address: str = "h:1") -> list[object]:
+        """Register instances."""
+        return list(self.discovery.register_instances([Register(name, address, caller, "m") for name in names]))
+
+    def check(self, name: Name, *, passed: bool, address: str = "h:1") -> None:
+        """Note a health check."""
+        note_check(self.registry, name, address, passed=passed)
+
+
+@pytest.fixture
+def room() -> Room:
+    """A new room."""
+    return Room()
+
+
+def test_entries_of_a_batch_are_set_in_order_and_fail_alone(room: Room) -> None:
+    """Two changes of one key are two versions; a conflict between them refuses itself, not its neighbours."""
+    outcomes = room.configuration.set_configs(
+        [
+            SetConfig("a.b", "1", 0, 7),
+            SetConfig("a.b", "x", 9, 7),
+            SetConfig("a.b", "2", 1, 7),
+            SetConfig("c.d", "1", 0, 7),
+        ]
+    )
+    assert [o.version if isinstance(o, Entry) else str(o) for o in outcomes] == [
+        1,
+        "CONFIG_VERSION_CONFLICT key=a.b version=1",
+        2,
+        1,
+    ]
+    assert [(e.key, e.version) for e in room.store.rows.history] == [("a.b", 1), ("a.b", 2), ("c.d", 1)]
+    assert room.store.rows.entries["a.b"].value == "2"
+    assert room.committed == [True]
+
+
+def test_equal_value_changes_nothing(room: Room) -> None:
+    """No version, no history, no event, nothing to publish."""
+    room.configuration.set_configs([SetConfig("a.b", "1", 0, 7)])
+    (again,) = room.configuration.set_configs([SetConfig("a.b", "1", 0, 8)])
+    assert isinstance(again, Entry)
+    assert (again.version, again.updated_by) == (1, 7)
+    assert len(room.store.rows.history) == 1
+    assert room.committed == [True]
+
+
+def test_entry_is_read_from_the_cache_which_may_lose_it(room: Room) -> None:
+    """What the cache lost comes from the store and is at hand again; what nobody has is CONFIG_NOT_FOUND."""
+    room.configuration.set_configs([SetConfig("a.b", "1", 0, 7)])
+    assert room.cache.held["a.b"].value == "1"
+    room.cache.held.clear()
+    assert room.configuration.get_config("a.b").value == "1"
+    assert "a.b" in room.cache.held
+    with pytest.raises(DomainError, match="CONFIG_NOT_FOUND"):
+        room.configuration.get_config("no.such")
+
+
+def test_entries_are_listed_by_page(room: Room) -> None:
+    """By key, with a prefix, each once over all pages."""
+    room.configuration.set_configs([SetConfig(f"a.k{n}", "1", 0, 7) for n in range(5)] + [SetConfig("b.k", "1", 0, 7)])
+    seen, token = list[str](), ""
+    for _ in range(3):
+        found, token = room.configuration.list_configs("a.", pages.page(2, token))
+        seen += [entry.key for entry in found]
+    assert seen == [f"a.k{n}" for n in range(5)]
+    assert not token
+
+
+def test_instance_gets_calls_from_its_first_passed_check(room: Room) -> None:
+    """Registered, hurriedly checked, shown to the Envoys; unhealthy, it is shown no more."""
+    room.register(P1, P2)
+    assert room.mesh.endpoints == {}
+    assert room.checks.hurried == 2
+    room.check(P1, passed=True)
+    assert room.mesh.endpoints == {"payment": ["payment-1"]}
+    room.check(P1, passed=False)
+    room.check(P1, passed=False)
+    assert room.mesh.endpoints == {}
+
+
+def test_renewal_writes_nothing(room: Room) -> None:
+    """Only what is new or has moved is kept in the database."""
+    room.register(P1)
+    room.check(P1, passed=True)
+    writes = room.store.writes
+    room.register(P1)
+    assert room.store.writes == writes
+    room.register(P1, address="h:2")
+    assert room.store.rows.instances == {P1: "h:2"}
+    assert room.mesh.endpoints == {}
+
+
+def test_check_of_an_address_that_was_left_is_ignored(room: Room) -> None:
+    """A slow answer about the old address says nothing about the new one."""
+    room.register(P1)
+    room.register(P1, address="h:2")
+    room.check(P1, passed=True, address="h:1")
+    assert room.mesh.endpoints == {}
+
+
+def test_other_service_can_neither_register_nor_take_out(room: Room) -> None:
+    """Refused by name, and nothing is kept."""
+    (refused,) = room.register(P1, caller="order")
+    assert isinstance(refused, DomainError)
+    assert refused.reason == "CALLER_NOT_ALLOWED"
+    assert not room.store.rows.instances
+    room.register(P1)
+    (refused,) = room.discovery.deregister_instances([Deregister(P1, "order", "m")])
+    assert isinstance(refused, DomainError)
+    assert room.registry.all()[0].health is not Health.DRAINING
+
+
+def test_instance_taken_out_leaves_at_once_and_is_forgotten_later(room: Room) -> None:
+    """Draining is listed, then gone; one that is not known is LEASE_NOT_FOUND."""
+    room.register(P1)
+    room.check(P1, passed=True)
+    room.discovery.deregister_instances([Deregister(P1, "payment", "m")])
+    assert room.mesh.endpoints == {}
+    assert not room.store.rows.instances
+    assert [lease.health for lease in room.registry.all()] == [Health.DRAINING]
+    room.clock.seconds += 60
+    assert room.discovery.expired() == [P1]
+    room.discovery.expire_leases([P1])
+    (refused,) = room.discovery.deregister_instances([Deregister(P1, "payment", "m")])
+    assert isinstance(refused, DomainError)
+    assert refused.reason == "LEASE_NOT_FOUND"
+
+
+def test_lease_that_was_renewed_meanwhile_does_not_end(room: Room) -> None:
+    """Found ended, renewed before its turn came: it stays."""
+    room.register(P1, P2)
+    room.clock.seconds += LEASE_S
+    ended = room.discovery.expired()
+    room.register(P1)
+    room.discovery.expire_leases(ended)
+    assert [lease.name for lease in room.registry.all()] == [P1]
+    assert room.store.rows.instances == {P1: "h:1"}
+
+
+def test_restart_does_not_empty_the_mesh(room: Room) -> None:
+    """A new config knows the instances again, and its own; those that do not renew are forgotten after a lease."""
+    room.register(P1)
+    restarted = Room(store=room.store)
+    restarted.discovery.recover(own(Name("config", "config-1"), "h:9"))
+    assert restarted.mesh.endpoints == {"config": ["config-1"], "payment": ["payment-1"]}
+    restarted.clock.seconds += LEASE_S
+    restarted.discovery.expire_leases(restarted.discovery.expired())
+    assert restarted.mesh.endpoints == {"config": ["config-1"]}
+    assert not restarted.store.rows.instances
+
+
+def test_mesh_health_counts_each_service_of_the_contract(room: Room) -> None:
+    """Healthy of registered; a service without instances is there with zeros."""
+    room.register(P1, P2)
+    room.check(P1, passed=True)
+    found = {h.service: (h.healthy, h.registered) for h in room.discovery.get_mesh_health()}
+    assert found == {"payment": (1, 2), "order": (0, 0), "config": (0, 0)}
+
+
+def test_instances_are_listed_by_page(room: Room) -> None:
+    """By service and name, narrowed to one service if asked; a foreign token is refused."""
+    room.register(P1, P2)
+    room.register(Name("order", "order-1"), caller="order")
+    seen, token = list[str](), ""
+    for _ in range(3):
+        found, token = room.discovery.list_instances("", pages.page(1, token))
+        seen += [lease.name.instance for lease in found]
+    assert seen == ["order-1", "payment-1", "payment-2"]
+    only, _ = room.discovery.list_instances("payment", pages.page(10, ""))
+    assert [lease.name for lease in only] == [P1, P2]
+    with pytest.raises(DomainError, match="PAGE_TOKEN_INVALID"):
+        room.discovery.list_instances("", pages.Page(1, "nonsense"))

@@ -46,6 +46,8 @@ BODY_BYTES_MAX = 1 << 20
 _ISSUER = "paymesh"
 _AUDIENCE = "paymesh-api"
 _TOKEN = "access"  # noqa: S105 the name of a requirement
+_TOKENS_KEPT = 10_000
+"""About 1 KiB each, in each worker of an edge."""
 _CLAIMS = "claims"
 """Where the JWT filter leaves a token's claims for RBAC."""
 
@@ -173,6 +175,8 @@ def jwt_verification(jwks: str) -> jwt.JwtAuthentication:
         claim_to_headers=[jwt.JwtClaimToHeader(claim_name=claim, header_name=name) for claim, name in headers.items()],
         # Clocks of our own machines: a few seconds, not the default minute.
         clock_skew_seconds=10,
+        # A token is used many times in its 15 minutes; its signature is checked once, its expiry each time.
+        jwt_cache_config=jwt.JwtCacheConfig(jwt_cache_size=_TOKENS_KEPT),
     )
     return jwt.JwtAuthentication(
         providers={_ISSUER: provider}, requirement_map={_TOKEN: jwt.JwtRequirement(provider_name=_ISSUER)}
@@ -264,6 +268,8 @@ def transcoding(contract: Contract, descriptors: bytes) -> hcm.HttpFilter:
             proto_descriptor_bin=descriptors,
             services=services,
             convert_grpc_status=True,
+            # What gRPC itself takes at most as one message; the default is 1 MiB, and a 500 beyond it.
+            max_response_body_size=4 << 20,
             print_options=transcoder.GrpcJsonTranscoderPrintOptions(
                 preserve_proto_field_names=True,
                 # An answer is complete: a zero is said, not left out.

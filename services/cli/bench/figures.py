@@ -89,7 +89,8 @@ def _rates(site: Site, count: int, repeats: int, say: Callable[[str], None]) -> 
     ways.rest(_take(orders, _WARM_UP), 32)
     made = 2 * _WARM_UP
     proof.payments(made)
-    seen, before = list[dict[str, Round]](), rounds.batches(site)
+    seen: list[dict[str, Round]] = []
+    before = rounds.batches(site)
     for number in range(repeats):
         echo, payment = ways.grpc(_take(orders, count), _IN_FLIGHT)
         rest_echo, rest_payment = ways.rest(_take(orders, by_rest), _IN_FLIGHT)

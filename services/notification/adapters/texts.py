@@ -24,12 +24,15 @@ class TemplateTexts:
     def __init__(self) -> None:
         """Read every template. A value that a template wants and does not get is an error."""
         environment = ImmutableSandboxedEnvironment(
-            loader=jinja2.FileSystemLoader(_FOLDER),
             undefined=jinja2.StrictUndefined,
             autoescape=False,  # plain text: there is nothing to escape
         )
-        names = environment.list_templates(filter_func=lambda name: name.endswith(_ENDING))
-        self._templates = {name.removesuffix(_ENDING): environment.get_template(name) for name in names}
+        self._templates: dict[str, tuple[jinja2.Template, jinja2.Template]] = {}
+        for path in sorted(_FOLDER.glob(f"*{_ENDING}")):
+            # Apart before they are rendered: a line break in a value must not move words from the one to the other.
+            subject, _, text = path.read_text("utf-8").partition("\n")
+            compiled = (environment.from_string(subject), environment.from_string(text))
+            self._templates[path.name.removesuffix(_ENDING)] = compiled
 
     @property
     def occasions(self) -> frozenset[str]:
@@ -38,5 +41,5 @@ class TemplateTexts:
 
     def render(self, occasion: str, values: Mapping[str, str]) -> Text:
         """Render; the subject is one line, whatever the values hold."""
-        subject, _, text = self._templates[occasion].render(values).partition("\n")
+        subject, text = (template.render(values) for template in self._templates[occasion])
         return Text(" ".join(subject.split())[:SUBJECT_MAX], text.strip())

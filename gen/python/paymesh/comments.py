@@ -837,7 +837,7 @@ COMMENTS: Final[dict[str, str]] = {
     'paymesh.user.v1.UserService.RefreshSession': 'Exchanges a refresh token for new tokens; the old refresh token ends.\n\nFails with REFRESH_TOKEN_INVALID, ACCOUNT_NOT_ACTIVE. A repeat with a used token ends the whole session, since a token that is used twice was stolen or lost.',
     'paymesh.user.v1.UserService.RegisterUser': 'Makes an account with the role `customer`.\n\nSuccess: the account exists and `user.created` will be published. Fails with USERNAME_TAKEN, EMAIL_TAKEN. A repeat with the same idempotency key gets the first answer.',
     'paymesh.user.v1.UserService.SetUserRoles': 'Sets the roles of a user; the scopes follow at the next token.\n\nFails with USER_NOT_FOUND, ROLE_UNKNOWN.',
-    'paymesh.user.v1.UserService.UpdateUser': "Changes the fields that are given: one's own account, or any with the scope users:write.\n\nSuccess: the account is changed and `user.updated` will be published. A new password ends all other sessions. Fails with NOT_OWNER, USER_NOT_FOUND, EMAIL_TAKEN, CREDENTIALS_INVALID (the current password is wrong).",
+    'paymesh.user.v1.UserService.UpdateUser': "Changes the fields that are given: one's own account, or any with the scope users:write.\n\nSuccess: the account is changed and `user.updated` will be published. A new password ends all other sessions. Fails with NOT_OWNER, USER_NOT_FOUND, EMAIL_TAKEN, CREDENTIALS_INVALID (the current password is wrong), ACCOUNT_LOCKED (it was wrong 5 times in a row, here or at a log-in).",
     'paymesh.user.v1.UserUpdated': 'An account was changed.',
     'paymesh.user.v1.UserUpdated.email': 'The e-mail address now.',
     'paymesh.user.v1.UserUpdated.event_time': 'When it happened.',

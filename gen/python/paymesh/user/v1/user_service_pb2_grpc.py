@@ -133,7 +133,8 @@ class UserServiceServicer(object):
         """Changes the fields that are given: one's own account, or any with the scope users:write.
 
         Success: the account is changed and `user.updated` will be published. A new password ends all other sessions.
-        Fails with NOT_OWNER, USER_NOT_FOUND, EMAIL_TAKEN, CREDENTIALS_INVALID (the current password is wrong).
+        Fails with NOT_OWNER, USER_NOT_FOUND, EMAIL_TAKEN, CREDENTIALS_INVALID (the current password is wrong), ACCOUNT_LOCKED
+        (it was wrong 5 times in a row, here or at a log-in).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -65,7 +65,8 @@ class UserServiceStub:
     """Changes the fields that are given: one's own account, or any with the scope users:write.
 
     Success: the account is changed and `user.updated` will be published. A new password ends all other sessions.
-    Fails with NOT_OWNER, USER_NOT_FOUND, EMAIL_TAKEN, CREDENTIALS_INVALID (the current password is wrong).
+    Fails with NOT_OWNER, USER_NOT_FOUND, EMAIL_TAKEN, CREDENTIALS_INVALID (the current password is wrong), ACCOUNT_LOCKED
+    (it was wrong 5 times in a row, here or at a log-in).
     """
     SetUserRoles: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.SetUserRolesRequest, _user_service_pb2.SetUserRolesResponse]
     """Sets the roles of a user; the scopes follow at the next token.
@@ -112,7 +113,8 @@ class UserServiceAsyncStub(UserServiceStub):
     """Changes the fields that are given: one's own account, or any with the scope users:write.
 
     Success: the account is changed and `user.updated` will be published. A new password ends all other sessions.
-    Fails with NOT_OWNER, USER_NOT_FOUND, EMAIL_TAKEN, CREDENTIALS_INVALID (the current password is wrong).
+    Fails with NOT_OWNER, USER_NOT_FOUND, EMAIL_TAKEN, CREDENTIALS_INVALID (the current password is wrong), ACCOUNT_LOCKED
+    (it was wrong 5 times in a row, here or at a log-in).
     """
     SetUserRoles: _aio.UnaryUnaryMultiCallable[_user_service_pb2.SetUserRolesRequest, _user_service_pb2.SetUserRolesResponse]  # type: ignore[assignment]
     """Sets the roles of a user; the scopes follow at the next token.
@@ -192,7 +194,8 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         """Changes the fields that are given: one's own account, or any with the scope users:write.
 
         Success: the account is changed and `user.updated` will be published. A new password ends all other sessions.
-        Fails with NOT_OWNER, USER_NOT_FOUND, EMAIL_TAKEN, CREDENTIALS_INVALID (the current password is wrong).
+        Fails with NOT_OWNER, USER_NOT_FOUND, EMAIL_TAKEN, CREDENTIALS_INVALID (the current password is wrong), ACCOUNT_LOCKED
+        (it was wrong 5 times in a row, here or at a log-in).
         """
 
     @_abc_1.abstractmethod

@@ -71,12 +71,14 @@ class Once:
             self.answers[each] = answer
 
     def recheck(self, stored: Mapping[Scope, Stored]) -> None:
-        """Give those of the fresh items their answer that another process has ``stored`` meanwhile."""
-        for place in list(self.fresh):
-            key = self._keys[place]
-            if key is not None and (known := stored.get(key.scope)) is not None:
-                self.settle(place, _replay(key, known.fingerprint, known.answer))
-                self.fresh.remove(place)
+        """Give items the answer that another process has ``stored`` meanwhile, also those that a neighbour stood before."""
+        if not stored:
+            return
+        late = {key.scope for place in self.fresh if (key := self._keys[place]) is not None and key.scope in stored}
+        for place, key in enumerate(self._keys):
+            if key is not None and key.scope in late:
+                self.answers[place] = _replay(key, stored[key.scope].fingerprint, stored[key.scope].answer)
+        self.fresh = [place for place in self.fresh if (key := self._keys[place]) is None or key.scope not in late]
 
     def kept(self, *, business: frozenset[str]) -> list[tuple[IdempotencyKey, Answer]]:
         """Pairs to store: settled items with a key, successes and refusals whose reason is in ``business``."""

@@ -31,7 +31,7 @@ class Page:
         """Return ``after`` as an id; None on the first page. Raises PAGE_TOKEN_INVALID."""
         if not self.after:
             return None
-        if not self.after.isdecimal() or (found := int(self.after)) >= 2**63:
+        if not self.after.isdecimal() or len(self.after) > 19 or (found := int(self.after)) >= 2**63:
             raise DomainError("PAGE_TOKEN_INVALID")
         return found
 

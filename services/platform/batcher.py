@@ -68,7 +68,6 @@ class Batcher:
         self._limits = limits or Limits()
         self._queue: deque[_Item] = deque()
         self._wake = threading.Condition()
-        self._in_flight = 0
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
         self.stats = Stats()
@@ -97,14 +96,17 @@ class Batcher:
             if not future.done():  # the caller may be gone
                 future.set_result(outcome)
 
-        self._put(_Item(kind, command, deadline, resolve, loop))
+        self._put([_Item(kind, command, deadline, resolve, loop)])
         outcome = await future
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
     def submit_all(self, kind: str, commands: Sequence[object], timeout_s: float = 30.0) -> list[Any]:
-        """Run commands from a plain thread (consumers, jobs) and wait; returns the outcomes, exceptions among them."""
+        """Run commands from a plain thread (consumers, jobs) and wait; returns the outcomes, exceptions among them.
+
+        Either all are taken or none is: OVERLOADED and UNAVAILABLE leave nothing behind in the queue.
+        """
         outcomes: list[Any] = [None] * len(commands)
         left, done = len(commands), threading.Event()
 
@@ -119,63 +121,57 @@ class Batcher:
             return resolve
 
         deadline = time.monotonic() + timeout_s
-        for place, command in enumerate(commands):
-            self._put(_Item(kind, command, deadline, resolver(place), None))
+        self._put([_Item(kind, command, deadline, resolver(place), None) for place, command in enumerate(commands)])
         if commands and not done.wait(timeout_s + 5):
             raise DomainError("DEADLINE_EXCEEDED")
         return outcomes
 
-    def _put(self, item: _Item) -> None:
+    def _put(self, items: list[_Item]) -> None:
         with self._wake:
             if self._stopping:
                 raise DomainError("UNAVAILABLE")
-            if len(self._queue) >= self._limits.queue_max:
+            if len(self._queue) + len(items) > self._limits.queue_max:
                 raise DomainError("OVERLOADED")
-            self._queue.append(item)
-            self._in_flight += 1
-            if len(self._queue) == 1:
+            slept = not self._queue
+            self._queue.extend(items)
+            if slept:
                 self._wake.notify()
 
     def _work(self) -> None:
+        company = 0
+        """Items in flight when the last batch ended: those handed back, whose callers may come again, and those waiting."""
         while True:
             with self._wake:
                 while not self._queue and not self._stopping:
                     self._wake.wait()
                 if not self._queue:
                     return
-                busy = self._in_flight >= self._limits.busy_at
-            if busy:
-                self._linger()
-            self._run(self._take())
+            self._linger(company)
+            items = self._take()
+            _answer(items, self._run(items))
+            company = len(items) + len(self._queue)
 
-    def _linger(self) -> None:
-        """Wait for company as long as it comes, at most ``linger_ms``."""
-        until = time.monotonic() + self._limits.linger_ms / 1000
+    def _linger(self, company: int) -> None:
+        """Wait for as many items as were in flight, as long as they keep coming, at most ``linger_ms``."""
+        limits, queue = self._limits, self._queue
+        expected = min(max(company, len(queue)), limits.batch_max)
+        if expected < limits.busy_at or self._stopping:
+            return
+        until = time.monotonic() + limits.linger_ms / 1000
         before = 0
-        while before < (now := min(len(self._queue), self._limits.batch_max)) and time.monotonic() < until:
-            if now == self._limits.batch_max or now >= self._in_flight:
-                return
+        while before < (now := len(queue)) < expected and time.monotonic() < until:
             before = now
-            time.sleep(self._limits.linger_ms / 2000)
+            time.sleep(limits.linger_ms / 2000)
 
     def _take(self) -> list[_Item]:
         with self._wake:
             return [self._queue.popleft() for _ in range(min(len(self._queue), self._limits.batch_max))]
 
-    def _run(self, items: list[_Item]) -> None:
+    def _run(self, items: list[_Item]) -> list[Any]:
         outcomes: list[Any] = []
         for kind, run in groupby(items, key=lambda item: item.kind):
             outcomes += self._run_kind(kind, list(run))
-        with self._wake:
-            self._in_flight -= len(items)
-        by_loop: dict[asyncio.AbstractEventLoop | None, list[tuple[_Item, Any]]] = {}
-        for item, outcome in zip(items, outcomes, strict=True):
-            by_loop.setdefault(item.loop, []).append((item, outcome))
-        for loop, pairs in by_loop.items():
-            if loop is None:
-                _hand_back(pairs)
-            elif not loop.is_closed():
-                loop.call_soon_threadsafe(_hand_back, pairs)  # one wake-up for the whole batch
+        return outcomes
 
     def _run_kind(self, kind: str, items: list[_Item]) -> list[Any]:
         now = time.monotonic()
@@ -183,37 +179,62 @@ class Batcher:
         if live:
             self.stats.batches[len(live)] = self.stats.batches.get(len(live), 0) + 1
             telemetry.BATCH_SIZE.labels(kind).observe(len(live))
-        results = iter(self._run_handler(kind, [item.command for item in live]) if live else ())
+        results = iter(self._run_handler(kind, live) if live else ())
         return [next(results) if item.deadline > now else DomainError("DEADLINE_EXCEEDED") for item in items]
 
-    def _run_handler(self, kind: str, commands: list[Any]) -> list[Any]:
+    def _run_handler(self, kind: str, items: list[_Item], *, split: bool = False) -> list[Any]:
         """Run the use case; what breaks it is narrowed down to the guilty item."""
+        commands, latest = [item.command for item in items], max(item.deadline for item in items)
+        raced = False
         for attempt in range(self._limits.retries):
             try:
                 outcomes = list(self._handlers[kind](commands))
+                if len(outcomes) != len(commands):
+                    raise RuntimeError(f"{kind} answered {len(outcomes)} of {len(commands)} items")
             except DomainError as error:
-                return [error] * len(commands)
-            except Exception as error:
+                return [error] * len(items)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is somebody's outcome
                 failure = failure_of(error)
-                # A breach by a lone item may be the row that another process committed meanwhile (the same idempotency
-                # key, the same new SKU): done again, the item finds it and gets its answer.
-                raced = failure is Failure.BREACH and len(commands) == 1 and attempt == 0
-                if failure is Failure.RETRY or raced:
+                # A breach may be the row that another process committed meanwhile (the same idempotency key, the same
+                # account): done again, the batch finds it. A lone item of a split may have met another one since.
+                race = failure is Failure.BREACH and not raced and (not split or len(items) == 1)
+                if failure is Failure.RETRY or race:
+                    raced |= race
                     self.stats.repeated += 1
+                    if time.monotonic() > latest:
+                        return [DomainError("DEADLINE_EXCEEDED")] * len(items)
                     time.sleep(0.002 * 2**attempt)
                     continue
-                if failure is Failure.UNAVAILABLE:
-                    telemetry.log.error("database.unavailable", kind=kind, error=type(error).__name__)
-                    return [DomainError("UNAVAILABLE")] * len(commands)
-                if len(commands) > 1:
-                    half = len(commands) // 2
-                    return self._run_handler(kind, commands[:half]) + self._run_handler(kind, commands[half:])
-                telemetry.log.exception("batch.item_failed", kind=kind)
-                return [error]
+                return self._narrow(kind, items, error, failure)
             else:
-                assert len(outcomes) == len(commands), f"{kind} answered {len(outcomes)} of {len(commands)} items"
                 return outcomes
-        return [DomainError("UNAVAILABLE")] * len(commands)
+        return [DomainError("UNAVAILABLE")] * len(items)
+
+    def _narrow(self, kind: str, items: list[_Item], error: Exception, failure: Failure | None) -> list[Any]:
+        """Answer a batch that failed: a lone item with its error, halves by themselves."""
+        if failure is Failure.UNAVAILABLE:
+            telemetry.log.error("database.unavailable", kind=kind, error=type(error).__name__)
+            return [DomainError("UNAVAILABLE")] * len(items)
+        if len(items) == 1:
+            telemetry.log.error("batch.item_failed", kind=kind, exc_info=error)
+            return [error]
+        half = len(items) // 2
+        return self._run_handler(kind, items[:half], split=True) + self._run_handler(kind, items[half:], split=True)
+
+
+def _answer(items: list[_Item], outcomes: list[Any]) -> None:
+    """Hand each item its outcome, on the event loop that it came from."""
+    by_loop: dict[asyncio.AbstractEventLoop | None, list[tuple[_Item, Any]]] = {}
+    for item, outcome in zip(items, outcomes, strict=True):
+        by_loop.setdefault(item.loop, []).append((item, outcome))
+    for loop, pairs in by_loop.items():
+        if loop is None:
+            _hand_back(pairs)
+            continue
+        try:
+            loop.call_soon_threadsafe(_hand_back, pairs)  # one wake-up for the whole batch
+        except RuntimeError:
+            telemetry.log.warning("batcher.callers_gone", items=len(pairs))  # their loop has ended
 
 
 def _hand_back(pairs: list[tuple[_Item, Any]]) -> None:

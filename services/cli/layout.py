@@ -23,6 +23,8 @@ EDGE = "edge-1"
 EMBEDDED_UNREAD_MAX = 2_000
 """Messages of a partition that wait in the embedded broker: it drops what is beyond 5 MB, an event has less than 1 KiB."""
 _KEPT = ("PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "COVERAGE_PROCESS_START")
+_DROPPED = frozenset({"PYTHONDONTWRITEBYTECODE"})
+"""Ten processes import the same modules: whoever compiles one does it for all, and for the next start."""
 _KEPT_PREFIXES = ("LC_", "LD_", "PYTHON", "FAKETIME", "MALLOC_", "GRPC_", "PAYMESH_")
 
 
@@ -143,7 +145,9 @@ def base_environ() -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if (name in _KEPT or name.startswith(_KEPT_PREFIXES)) and not name.endswith("_DATABASE_URL")
+        if (name in _KEPT or name.startswith(_KEPT_PREFIXES))
+        and name not in _DROPPED
+        and not name.endswith("_DATABASE_URL")
     }
     roots = [str(Path(package.__path__[0]).parent) for package in (services, paymesh)]
     path = os.pathsep.join(filter(None, [*dict.fromkeys(roots), kept.get("PYTHONPATH")]))

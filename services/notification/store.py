@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.mysql import MEDIUMTEXT
 
 from services.kernel.idempotency import Answer, IdempotencyKey, Scope, Stored
 from services.notification import mapping, states
@@ -34,8 +35,8 @@ notifications = sa.Table(
     sa.Column("channel", sa.String(8), nullable=False),
     sa.Column("recipient", sa.String(200), nullable=False),
     sa.Column("subject", sa.String(200), nullable=False),
-    # The length makes it MEDIUMTEXT on MySQL: 20,000 characters of 4 bytes do not fit its TEXT.
-    sa.Column("text", sa.Text(80_000), nullable=False),
+    # 20,000 characters of 4 bytes do not fit MySQL's TEXT.
+    sa.Column("text", sa.Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb"), nullable=False),
     sa.Column("status", sa.String(8), nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("failure", sa.String(300), nullable=False),

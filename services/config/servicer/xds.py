@@ -225,7 +225,9 @@ class XdsServer:
             Path(self._listen.removeprefix("unix:")).unlink(missing_ok=True)
         # The largest request is a node's first, 60 KB; streams are one per Envoy, and a few that reconnect.
         limits = (("grpc.max_receive_message_length", 1 << 20), ("grpc.max_concurrent_streams", 1000))
-        server = grpc.aio.server(options=(("grpc.so_reuseport", 0), *limits))
+        # Envoys ping every 30 s on a stream that is silent for hours; by default the third ping within 5 min ends it.
+        pings = (("grpc.http2.min_ping_interval_without_data_ms", 10_000), ("grpc.keepalive_permit_without_calls", 1))
+        server = grpc.aio.server(options=(("grpc.so_reuseport", 0), *limits, *pings))
         server.add_generic_rpc_handlers([self._discovery.handler()])
         if not server.add_insecure_port(self._listen):
             raise OSError(f"cannot listen on {self._listen}")

@@ -19,6 +19,8 @@ RECHECKS = 20
 """After so many failures in a row an instance is checked at the slower pace again."""
 FAILURES_MAX = 2
 """Failures in a row with which a healthy instance stops getting calls; one success brings it back."""
+SILENCES_MAX = 5
+"""The same when the last one was silence: an instance that is busy is late, and taking it out makes nobody faster."""
 
 
 class Health(StrEnum):
@@ -27,6 +29,16 @@ class Health(StrEnum):
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"
     DRAINING = "draining"
+
+
+class Answer(StrEnum):
+    """What a health check got."""
+
+    SERVES = "serves"
+    REFUSES = "refuses"
+    """It says so, nobody listens at its address, or it cannot prove to be of the service."""
+    SILENCE = "silence"
+    """Nothing within the time of a check."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -83,12 +95,12 @@ class Lease:
             return granted(self.name, address, now)
         return replace(self, until=now + LEASE_S)
 
-    def checked(self, *, passed: bool) -> Lease:
-        """Note what a health check said."""
-        if passed:
+    def checked(self, answer: Answer) -> Lease:
+        """Note what a health check got."""
+        if answer is Answer.SERVES:
             return self if self.healthy and not self.failures else replace(self, healthy=True, failures=0)
-        failures = self.failures + 1
-        return replace(self, failures=failures, healthy=self.healthy and failures < FAILURES_MAX)
+        failures, most = self.failures + 1, SILENCES_MAX if answer is Answer.SILENCE else FAILURES_MAX
+        return replace(self, failures=failures, healthy=self.healthy and failures < most)
 
     def taken_out(self, now: float) -> Lease:
         """Let it finish what it has, then forget it."""

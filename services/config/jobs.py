@@ -87,8 +87,8 @@ class HealthChecks:
     async def _check(self, lease: Lease) -> None:
         key = (lease.name, lease.address)
         try:
-            passed = await self._probe.serves(lease.name, lease.address)
-            after = usecases.note_check(self._registry, lease.name, lease.address, passed=passed)
+            answer = await self._probe.ask(lease.name, lease.address)
+            after = usecases.note_check(self._registry, lease.name, lease.address, answer)
             if after is not None and after.healthy != lease.healthy:
                 telemetry.log.info(
                     "instance.health", instance=lease.name.instance, service=lease.name.service, healthy=after.healthy

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from services.config.domain import Endpoint, Entry, Lease, Name
+    from services.config.domain import Answer, Endpoint, Entry, Lease, Name
     from services.kernel.pages import Page
 
 
@@ -99,8 +99,8 @@ class Mesh(Protocol):
 class HealthProbe(Protocol):
     """Asks an instance how it is."""
 
-    async def serves(self, name: Name, address: str) -> bool:
-        """Whether the instance at ``address`` proves to be of the service, answers within a second, and serves."""
+    async def ask(self, name: Name, address: str) -> Answer:
+        """Ask the instance at ``address``, which must prove to be of the service, for at most a second."""
         ...
 
     async def forget_all_but(self, present: Collection[str]) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from services.config import ports
+    from services.config.domain import Answer
     from services.kernel.clock import Clock
     from services.kernel.pages import Page
 
@@ -190,11 +191,11 @@ class Discovery:
         ]
 
 
-def note_check(registry: ports.Registry, name: Name, address: str, *, passed: bool) -> Lease | None:
-    """Note what a health check of ``name`` at ``address`` said; nothing when it is elsewhere by now."""
+def note_check(registry: ports.Registry, name: Name, address: str, answer: Answer) -> Lease | None:
+    """Note what a health check of ``name`` at ``address`` got; nothing when it is elsewhere by now."""
 
     def note(lease: Lease | None) -> Lease | None:
-        return lease.checked(passed=passed) if lease and lease.address == address else lease
+        return lease.checked(answer) if lease and lease.address == address else lease
 
     return registry.change(name, note)
 

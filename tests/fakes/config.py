@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from services.config.domain import Endpoint, Entry, Name
+from services.config.domain import Answer, Endpoint, Entry, Name
 from services.config.ports import Transaction
 from services.kernel.errors import DomainError
 from services.kernel.pages import Page
@@ -132,17 +132,17 @@ class FakeMesh:
 
 
 class FakeProbe:
-    """The port HealthProbe: says of each address what a test wants."""
+    """The port HealthProbe: answers for each address what a test wants."""
 
     def __init__(self) -> None:
         """Everybody serves."""
-        self.down: set[str] = set()
+        self.answers: dict[str, Answer] = {}
         self.asked: list[str] = []
 
-    async def serves(self, name: Name, address: str) -> bool:
-        """Whether nothing else was said about ``address``."""
+    async def ask(self, name: Name, address: str) -> Answer:
+        """Answer what was set for ``address``."""
         self.asked.append(name.instance)
-        return address not in self.down
+        return self.answers.get(address, Answer.SERVES)
 
     async def forget_all_but(self, present: Collection[str]) -> None:
         """Nothing is kept."""

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from services.mesh import snapshot
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from services.config.domain import Endpoint
     from services.mesh.node import Node
     from services.mesh.snapshot import Secrets, Snapshot
+
+
+PREPARE_AFTER_S = 1.0
+"""When the edge is prepared that waits for the keys of tokens: sidecars first, for the keys come through two of them."""
 
 
 class Identities(Protocol):
@@ -47,6 +52,8 @@ class Envoys:
         self._rendered: dict[Node, _Rendered] = {}  # a node that comes back with another layout is another node
         # One thread: rendering is CPU alone, a second one would only contend for the interpreter lock.
         self._renderer = ThreadPoolExecutor(1, "render")
+        self._prepared: set[Node] = set()
+        self._timers: list[asyncio.TimerHandle] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken = asyncio.Event()
 
@@ -56,6 +63,8 @@ class Envoys:
 
     def stop(self) -> None:
         """End the renderer."""
+        for timer in self._timers:
+            timer.cancel()
         self._renderer.shutdown(wait=True, cancel_futures=True)
 
     def show_endpoints(self, endpoints: Mapping[str, Sequence[Endpoint]]) -> None:
@@ -106,10 +115,22 @@ class Envoys:
         # An edge without keys would refuse every token, and a restarted config must not tell it to forget them.
         if isinstance(node, Edge) and world.jwks == NO_KEYS:
             rendered = _Rendered(generation, None)
+            self._prepare(node, world)
         else:
             rendered = _Rendered(generation, self._try(node, world, last))
         self._rendered[node] = rendered
         return rendered
+
+    def _prepare(self, node: Node, world: World) -> None:
+        """Render for nobody, once the others are served: the renderer keeps the parts that do not change (0.5 s)."""
+        if self._loop is not None and node not in self._prepared:
+            self._prepared.add(node)
+            self._loop.call_soon_threadsafe(self._prepare_later, node, world)
+
+    def _prepare_later(self, node: Node, world: World) -> None:
+        assert self._loop is not None
+        render = partial(self._renderer.submit, self._try, node, world, None)
+        self._timers.append(self._loop.call_later(PREPARE_AFTER_S, render))
 
     def _try(self, node: Node, world: World, last: _Rendered | None) -> Snapshot | None:
         """Render; what cannot be rendered leaves the node with the last good one, and is said."""

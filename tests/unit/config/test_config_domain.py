@@ -10,6 +10,8 @@ from services.config.domain import (
     LEASE_S,
     RECHECK_S,
     RECHECKS,
+    SILENCES_MAX,
+    Answer,
     Entry,
     Health,
     Lease,
@@ -27,7 +29,7 @@ NAME = Name("payment", "payment-1")
 
 def _failed(lease: Lease, times: int) -> Lease:
     for _ in range(times):
-        lease = lease.checked(passed=False)
+        lease = lease.checked(Answer.REFUSES)
     return lease
 
 
@@ -36,18 +38,28 @@ def test_lease_is_routable_only_after_a_check_was_passed() -> None:
     lease = granted(NAME, "a:1", 0.0)
     assert not lease.routable(0.0)
     assert lease.health is Health.UNHEALTHY
-    assert lease.checked(passed=True).routable(0.0)
+    assert lease.checked(Answer.SERVES).routable(0.0)
 
 
 def test_healthy_instance_survives_one_failure_and_not_two() -> None:
     """Hysteresis: two failures in a row take it out, one success brings it back and forgets them."""
-    healthy = granted(NAME, "a:1", 0.0).checked(passed=True)
+    healthy = granted(NAME, "a:1", 0.0).checked(Answer.SERVES)
     once = _failed(healthy, 1)
     assert once.healthy
-    assert _failed(once.checked(passed=True), 1).healthy
+    assert _failed(once.checked(Answer.SERVES), 1).healthy
     twice = _failed(healthy, 2)
     assert not twice.healthy
-    assert twice.checked(passed=True).healthy
+    assert twice.checked(Answer.SERVES).healthy
+
+
+def test_silent_instance_is_given_more_time_than_one_that_refuses() -> None:
+    """Busy is not down; silence for long is, and a refusal after silences counts them."""
+    lease = granted(NAME, "a:1", 0.0).checked(Answer.SERVES)
+    for _ in range(SILENCES_MAX - 1):
+        lease = lease.checked(Answer.SILENCE)
+    assert lease.healthy
+    assert not lease.checked(Answer.SILENCE).healthy
+    assert not lease.checked(Answer.REFUSES).healthy
 
 
 def test_recovered_instance_is_out_after_one_failure() -> None:
@@ -59,7 +71,7 @@ def test_recovered_instance_is_out_after_one_failure() -> None:
 
 def test_lease_ends_unless_renewed() -> None:
     """15 s after the last renewal the instance is not known any more."""
-    lease = granted(NAME, "a:1", 0.0).checked(passed=True)
+    lease = granted(NAME, "a:1", 0.0).checked(Answer.SERVES)
     renewed = lease.renewed("a:1", 10.0)
     assert not lease.routable(LEASE_S)
     assert renewed.routable(LEASE_S)
@@ -69,7 +81,7 @@ def test_lease_ends_unless_renewed() -> None:
 @pytest.mark.parametrize("moved", ["address", "drained", "ended"])
 def test_instance_that_comes_anew_proves_its_health_anew(moved: str) -> None:
     """Another address, or a registration after it was taken out or forgotten, is a new process."""
-    lease = granted(NAME, "a:1", 0.0).checked(passed=True)
+    lease = granted(NAME, "a:1", 0.0).checked(Answer.SERVES)
     again = {
         "address": lease.renewed("a:2", 1.0),
         "drained": lease.taken_out(1.0).renewed("a:1", 2.0),
@@ -81,7 +93,7 @@ def test_instance_that_comes_anew_proves_its_health_anew(moved: str) -> None:
 
 def test_instance_taken_out_gets_no_calls_and_is_listed_a_while() -> None:
     """Draining: callers leave it at once, it stays visible while it finishes; a second time prolongs nothing."""
-    out = granted(NAME, "a:1", 0.0).checked(passed=True).taken_out(1.0)
+    out = granted(NAME, "a:1", 0.0).checked(Answer.SERVES).taken_out(1.0)
     assert out.health is Health.DRAINING
     assert not out.routable(1.0)
     assert out.alive(DRAIN_S)
@@ -97,7 +109,7 @@ def test_own_instance_is_always_there() -> None:
 def test_pace_of_checks_is_quick_where_something_may_change_soon() -> None:
     """Healthy: every 2 s; new or just failed: quickly; down for long: every 2 s again."""
     new = granted(NAME, "a:1", 0.0)
-    healthy = new.checked(passed=True)
+    healthy = new.checked(Answer.SERVES)
     assert (new.check_after, healthy.check_after) == (RECHECK_S, CHECK_S)
     assert _failed(healthy, 1).check_after == RECHECK_S
     assert _failed(healthy, RECHECKS + 1).check_after == CHECK_S

@@ -9,7 +9,7 @@ import pytest
 
 from services.config import jobs
 from services.config.adapters.registry import LeaseRegistry
-from services.config.domain import CHECK_S, Name, granted, own
+from services.config.domain import CHECK_S, Answer, Name, granted, own
 from tests.fakes.config import FakeClock, FakeKeys, FakeMesh, FakeProbe
 
 P1 = Name("payment", "payment-1")
@@ -63,12 +63,12 @@ async def test_instance_that_fails_twice_gets_no_calls_until_it_is_back(checked:
     """Two failures a quarter of a second apart; one success brings it back."""
     checked.add(P1, "h:1")
     await _until(lambda: "payment" in checked.mesh.endpoints)
-    checked.probe.down.add("h:1")
+    checked.probe.answers["h:1"] = Answer.REFUSES
     await checked.pass_s(CHECK_S)
     assert checked.mesh.endpoints == {"payment": ["payment-1"]}
     await checked.pass_s(0.3)
     assert checked.mesh.endpoints == {}
-    checked.probe.down.clear()
+    checked.probe.answers.clear()
     await checked.pass_s(0.3)
     assert checked.mesh.endpoints == {"payment": ["payment-1"]}
 

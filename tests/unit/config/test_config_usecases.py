@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from services.config.adapters.registry import LeaseRegistry
-from services.config.domain import LEASE_S, Deregister, Entry, Health, Name, Register, SetConfig, own
+from services.config.domain import LEASE_S, Answer, Deregister, Entry, Health, Name, Register, SetConfig, own
 from services.config.usecases import Configuration, Discovery, note_check
 from services.kernel import pages
 from services.kernel.errors import DomainError
@@ -36,9 +36,9 @@ class Room:
         """Register instances."""
         return list(self.discovery.register_instances([Register(name, address, caller, "m") for name in names]))
 
-    def check(self, name: Name, *, passed: bool, address: str = "h:1") -> None:
+    def check(self, name: Name, answer: Answer, address: str = "h:1") -> None:
         """Note a health check."""
-        note_check(self.registry, name, address, passed=passed)
+        note_check(self.registry, name, address, answer)
 
 
 @pytest.fixture
@@ -105,17 +105,17 @@ def test_instance_gets_calls_from_its_first_passed_check(room: Room) -> None:
     room.register(P1, P2)
     assert room.mesh.endpoints == {}
     assert room.checks.hurried == 2
-    room.check(P1, passed=True)
+    room.check(P1, Answer.SERVES)
     assert room.mesh.endpoints == {"payment": ["payment-1"]}
-    room.check(P1, passed=False)
-    room.check(P1, passed=False)
+    room.check(P1, Answer.REFUSES)
+    room.check(P1, Answer.REFUSES)
     assert room.mesh.endpoints == {}
 
 
 def test_renewal_writes_nothing(room: Room) -> None:
     """Only what is new or has moved is kept in the database."""
     room.register(P1)
-    room.check(P1, passed=True)
+    room.check(P1, Answer.SERVES)
     writes = room.store.writes
     room.register(P1)
     assert room.store.writes == writes
@@ -128,7 +128,7 @@ def test_check_of_an_address_that_was_left_is_ignored(room: Room) -> None:
     """A slow answer about the old address says nothing about the new one."""
     room.register(P1)
     room.register(P1, address="h:2")
-    room.check(P1, passed=True, address="h:1")
+    room.check(P1, Answer.SERVES, address="h:1")
     assert room.mesh.endpoints == {}
 
 
@@ -147,7 +147,7 @@ def test_other_service_can_neither_register_nor_take_out(room: Room) -> None:
 def test_instance_taken_out_leaves_at_once_and_is_forgotten_later(room: Room) -> None:
     """Draining is listed, then gone; one that is not known is LEASE_NOT_FOUND."""
     room.register(P1)
-    room.check(P1, passed=True)
+    room.check(P1, Answer.SERVES)
     room.discovery.deregister_instances([Deregister(P1, "payment", "m")])
     assert room.mesh.endpoints == {}
     assert not room.store.rows.instances
@@ -186,7 +186,7 @@ def test_restart_does_not_empty_the_mesh(room: Room) -> None:
 def test_mesh_health_counts_each_service_of_the_contract(room: Room) -> None:
     """Healthy of registered; a service without instances is there with zeros."""
     room.register(P1, P2)
-    room.check(P1, passed=True)
+    room.check(P1, Answer.SERVES)
     found = {h.service: (h.healthy, h.registered) for h in room.discovery.get_mesh_health()}
     assert found == {"payment": (1, 2), "order": (0, 0), "config": (0, 0)}
 

@@ -39,6 +39,7 @@ class Refusal:
 
     `status` and `flags` (Envoy's response flags) say when; both must fit, and `with_header` must be on the request.
     `http` is the status shown to REST (None: the one refused with). `forbidden` takes text and details from the route.
+    `add` are further headers of the answer.
     """
 
     error: DomainError
@@ -51,7 +52,7 @@ class Refusal:
 
 
 _SHARED = (
-    Refusal(DomainError("OVERLOADED"), flags=("UO",), http=429),
+    Refusal(DomainError("OVERLOADED"), flags=("UO",), http=429, add=(("retry-after", "1"),)),
     Refusal(DomainError("DEADLINE_EXCEEDED"), status=504),
     Refusal(DomainError("DEADLINE_EXCEEDED"), status=408, http=504),
     Refusal(DomainError("REQUEST_TOO_LARGE"), status=413),
@@ -126,6 +127,7 @@ def _json(refusal: Refusal) -> hcm.ResponseMapper:
         filter=_when(refusal),
         status_code=refusal.http,
         body_format_override=core.SubstitutionFormatString(json_format=Struct.from_dict(body)),
+        headers_to_add=[header(name, value) for name, value in refusal.add],
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ssl
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import grpc
@@ -220,6 +222,25 @@ def test_nobody_notices_when_one_of_two_instances_is_down(mesh: Mesh, rest: http
     finally:
         mesh.serve("payment-2")
     assert answers == [200] * 20
+    # Five failures in a row, and the instance is not even asked for a while.
+    stats = httpx.get(f"{mesh.admin['edge-1']}/stats", params={"filter": "payment.outlier_detection.ejections_active"})
+    assert int(stats.text.split(":")[1]) == 1
+
+
+def test_429_when_the_circuit_breaker_is_open(tmp_path: Path) -> None:
+    """Beyond the requests in flight that the contract allows a caller, a call fails at once and is not sent."""
+    narrow = replace(contract().services["payment"].circuit_breaker, requests_max=1)
+    payments = replace(contract().services["payment"], circuit_breaker=narrow)
+    policy = replace(contract(), services={**contract().services, "payment": payments})
+    with Mesh(tmp_path, contract=policy, instances=("payment-1",)).running() as mesh, mesh.rest() as rest:
+        mesh.seen.behave = lambda _: time.sleep(0.5)
+        with ThreadPoolExecutor(4) as pool:
+            calls = [pool.submit(rest.get, "/api/payments/7", headers=_bearer(mesh)) for _ in range(4)]
+        answers = sorted((call.result() for call in calls), key=lambda answer: answer.status_code)
+        assert [answer.status_code for answer in answers] == [200, 429, 429, 429]
+        assert _reason(answers[-1]) == "OVERLOADED"
+        assert answers[-1].headers["retry-after"] == "1"
+        assert len(mesh.seen.calls) == 1
 
 
 def test_504_when_the_contract_s_time_is_over(mesh: Mesh, rest: httpx.Client, native: grpc.Channel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -10,18 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import httpx
 import pytest
 from google.protobuf import json_format
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from joserfc.jwk import ECKey
 
-from paymesh.user.v1 import user_service_pb2
+from paymesh.user.v1 import user_service_pb2, user_service_pb2_grpc
 from services.contract.load import contract
 from services.mesh import snapshot, static
 from services.mesh.node import Edge
 from services.mesh.world import World
 from tests.integration.config_mesh import ConfigMesh, until
-from tests.integration.envoys import free_address
+from tests.integration.envoys import free_address, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,3 +122,16 @@ def test_edge_verifies_with_the_key_that_the_user_service_shows(mesh: tuple[Conf
     ((_, extension),) = [held for (type_url, _), held in _held(running, edge).items() if type_url == snapshot.EXTENSION]
     (provider,) = extension["typed_config"]["providers"].values()
     assert json.loads(provider["local_jwks"]["inline_string"]) == {"keys": [KEY]}
+
+
+def test_limit_is_one_for_both_listeners(mesh: tuple[ConfigMesh, Sidecar, Edge]) -> None:
+    """Sixty log-ins a minute by REST leave none for native gRPC."""
+    running, _, edge = mesh
+    trust = running.authority.cert_pem
+    with httpx.Client(base_url=f"https://{edge.rest}", verify=ssl.create_default_context(cadata=trust)) as rest:
+        answers = [rest.post("/api/users/login", json={}).status_code for _ in range(70)]
+    assert 429 in answers
+    with grpc.secure_channel(edge.grpc, grpc.ssl_channel_credentials(trust.encode())) as channel:
+        stub = user_service_pb2_grpc.UserServiceStub(channel)
+        _, reason, _ = refused(lambda: stub.LoginUser(user_service_pb2.LoginUserRequest(), timeout=5))
+    assert reason == "RATE_LIMITED"

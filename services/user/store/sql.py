@@ -88,7 +88,8 @@ class SqlTransaction:
         used = [{"token_hash": token.token_hash, "used_ms": token.used_ms} for token in change.used_tokens]
         update_rows(c, t.refresh_tokens, ("token_hash",), used)
         outbox.append(c, t.outbox, [mapping.event(e) for e in change.events], self._ids, change.now_ms)
-        idempotency.keep(c, t.idempotency_keys, change.answers, change.now_ms)
+        with _again_when_taken():
+            idempotency.keep(c, t.idempotency_keys, change.answers, change.now_ms)
 
     def commit(self) -> None:
         """Make it durable."""
@@ -101,13 +102,10 @@ class SqlTransaction:
         return {row[0]: row[1] for row in self._connection.execute(query)}
 
     def _write_users(self, change: Change) -> None:
-        """Insert and update accounts. A name that was free when it was read may be another process's by now: again then."""
-        try:
+        with _again_when_taken():
             insert_rows(self._connection, t.users, [rows.user_row(user) for user in change.new_users])
             changed = [{"id": user.id, **rows.user_state(user)} for user in change.changed_users.values()]
             update_rows(self._connection, t.users, ("id",), changed)
-        except sa.exc.IntegrityError as error:
-            raise Conflict("a name or an address was taken between the read and the write") from error
 
     def _write_roles(self, roles: Mapping[int, Sequence[str]]) -> None:
         if roles:
@@ -186,6 +184,15 @@ class SqlStore:
         with self._database.read() as connection:
             row = connection.execute(sa.select(u.id, u.password_hash, u.locked_until_ms).where(where)).one_or_none()
         return None if row is None else Credentials(row.id, row.password_hash, row.locked_until_ms)
+
+
+@contextlib.contextmanager
+def _again_when_taken() -> Iterator[None]:
+    """A name, an address or a key that was free when it was read is another process's by now: decide all again."""
+    try:
+        yield
+    except sa.exc.IntegrityError as error:
+        raise Conflict("taken between the read and the write") from error
 
 
 def _roles(connection: sa.Connection, user_ids: Sequence[int]) -> dict[int, tuple[str, ...]]:

@@ -109,9 +109,10 @@ def _short(type_url: str) -> str:
 class DeltaDiscovery:
     """The server side of envoy.service.discovery.v3.AggregatedDiscoveryService, delta alone."""
 
-    def __init__(self, snapshots: Snapshots, admission: Admission) -> None:
+    def __init__(self, snapshots: Snapshots, admission: Admission, *, first_request_s: float = FIRST_REQUEST_S) -> None:
         """Serve ``snapshots`` to the nodes that ``admission`` lets in."""
         self._snapshots, self._admission = snapshots, admission
+        self._first_request_s = first_request_s
         self._sessions: dict[str, Session] = {}
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -139,13 +140,15 @@ class DeltaDiscovery:
         self, requests: AsyncIterator[DeltaDiscoveryRequest], context: _Context
     ) -> None:
         """Answer one node until it leaves."""
-        async with asyncio.timeout(FIRST_REQUEST_S):
-            first = await anext(requests)
+        first = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._first_request_s):
+                first = await anext(requests, None)
         node = self._admit(first, context)
-        if isinstance(node, str):
+        if isinstance(node, str) or first is None:
             REJECTED.inc()
             telemetry.log.warning("xds.stream_rejected", reason=node)
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, node)
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(node))
             return
         session = self._sessions[node.id] = Session()  # a second stream of a node replaces the first
         telemetry.log.info("xds.joined", node=node.id)
@@ -159,10 +162,10 @@ class DeltaDiscovery:
                     await stream.take(request)
                 changes.cancel()
 
-    def _admit(self, first: DeltaDiscoveryRequest, context: _Context) -> Node | str:
-        said = first.node
+    def _admit(self, first: DeltaDiscoveryRequest | None, context: _Context) -> Node | str:
+        said = first.node if first else None
         if said is None:
-            return "the first request names no node"
+            return "no first request that names a node"
         layout = said.metadata.to_dict() if said.metadata else {}
         token = dict(context.invocation_metadata() or ()).get(JOIN_TOKEN, "")
         return self._admission.admit(said.id, said.cluster, layout, str(token))

@@ -3,17 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
+from urllib.parse import urlsplit
 
 from services.platform.settings import ServiceSettings, setting
+
+
+class Address(str):
+    """``host:port``."""
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Self:
+        """Refuse what is none."""
+        host, _, port = text.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+            raise ValueError("is not host:port")
+        return super().__new__(cls, text)
+
+
+class Url(str):
+    """A URL that messages are posted to."""
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Self:
+        """Refuse what is none."""
+        parts = urlsplit(text)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("is not a URL that begins with http:// or https://")
+        return super().__new__(cls, text)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(ServiceSettings):
     """What the notification service needs beyond what every service needs."""
 
-    smtp: str = setting("host:port of the mail server that takes our mail.")
-    sms_url: str = setting("URL that the SMS provider takes messages at, as JSON by POST.")
-    push_url: str = setting("URL that the push provider takes messages at, as JSON by POST.")
+    smtp: Address = setting("host:port of the mail server that takes our mail.")
+    sms_url: Url = setting("URL that the SMS provider takes messages at, as JSON by POST.")
+    push_url: Url = setting("URL that the push provider takes messages at, as JSON by POST.")
     mail_from: str = setting("Sender of every e-mail.", "PayMesh <no-reply@paymesh.example>")
     operators_email: str = setting("Address that alerts of risk control go to.", "ops@paymesh.example")
     senders: int = setting("Messages that are sent at the same time.", 8, low=1, high=64)

@@ -25,7 +25,7 @@ from paymesh.user.v1 import user_event_pb2 as user_pb
 from services.contract.load import contract
 from services.notification import audit
 from services.notification.app import build
-from services.notification.settings import Settings
+from services.notification.settings import Address, Settings, Url
 from services.platform.broker import EventProducer, Record
 from services.platform.database import Database
 from services.platform.status import error_from
@@ -156,9 +156,9 @@ def settings(run_dir: Path, redis_url: str, kafka: str, outside: Outside) -> Set
         listen=f"unix:{run_dir}/n.sock",
         redis_url=redis_url,
         kafka=kafka,
-        smtp=f"127.0.0.1:{outside.smtp}",
-        sms_url=f"http://127.0.0.1:{outside.http}/sms",
-        push_url=f"http://127.0.0.1:{outside.http}/pushes",
+        smtp=Address(f"127.0.0.1:{outside.smtp}"),
+        sms_url=Url(f"http://127.0.0.1:{outside.http}/sms"),
+        push_url=Url(f"http://127.0.0.1:{outside.http}/pushes"),
     )
 
 

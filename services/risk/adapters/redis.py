@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from services.risk.domain import Payment
 
-_REST_S: Final = 1.0
-"""How long the series is left alone after it did not answer, so that a hanging Redis costs one time-out a second."""
+_REST_S: Final = 0.5
+"""How long the series is left alone after it did not answer, so that a hanging Redis does not cost every batch a time-out."""
 _CHUNK: Final = 10_000
 """Members of one SADD."""
 

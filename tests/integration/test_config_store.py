@@ -11,7 +11,7 @@ from paymesh.config.v1 import config_event_pb2
 from services.config import audit
 from services.config.adapters.cache import RedisEntries
 from services.config.domain import Entry, Name
-from services.config.store import ENTRIES, HISTORY, OUTBOX, SqlStore
+from services.config.store import ENTRIES, HISTORY, METADATA, OUTBOX, SqlStore
 from services.kernel import pages
 from services.kernel.ids import IdMaker
 from services.platform import cache, migrations
@@ -133,7 +133,7 @@ def test_schema_of_the_migrations_is_that_of_the_store(database: Database) -> No
     """Tables, columns and keys are declared twice; they are the same."""
     with database.read() as connection:
         found = sa.inspect(connection)
-        for table in (ENTRIES, HISTORY, OUTBOX):
+        for table in METADATA.tables.values():
             columns = {c["name"]: c["nullable"] for c in found.get_columns(table.name)}
             assert columns == {c.name: bool(c.nullable) for c in table.columns}
             key = found.get_pk_constraint(table.name)["constrained_columns"]

@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
 
 class Tier(IntEnum):
-    """Who ends when. Services take themselves out of discovery at config, through their Envoys: both must still be there."""
+    """Who ends when: services take themselves out of discovery, for which config and their own Envoys must still be there."""
 
     EDGE = 0
     ROOM = 1
-    CONFIG = 2
-    SIDECAR = 3
-    OUTSIDE = 4
-    STORE = 5
+    SIDECAR = 2
+    CONFIG = 3
+    CONFIG_SIDECAR = 4
+    OUTSIDE = 5
+    STORE = 6
 
 
 def envoy_name(node_id: str) -> str:
@@ -49,7 +50,8 @@ def service(layout: Layout, instance: Instance, admin: Mapping[str, str]) -> Spe
 
 def sidecar(layout: Layout, instance: Instance) -> Spec:
     """Return the Envoy beside an instance."""
-    return _envoy(layout, instance.name, instance.admin, Tier.SIDECAR)
+    tier = Tier.CONFIG_SIDECAR if instance.service == "config" else Tier.SIDECAR
+    return _envoy(layout, instance.name, instance.admin, tier)
 
 
 def edge(layout: Layout) -> Spec:

@@ -72,7 +72,9 @@ class Console:
         sys.stderr.write(f"{prefix}{text}\n")
 
     def changed(self, child: Child) -> None:
-        """Show a child that got ready: when, and how long it took."""
+        """Show a child that got ready: when, and how long it took. A program also hears of those that were stopped."""
+        if child.state is State.STOPPED:
+            self.event("child_stopped", None, name=child.spec.name)
         if child.state is State.READY:
             again = f", start no. {child.starts}" if child.starts > 1 else ""
             self.event(

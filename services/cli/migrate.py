@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import sys
+import re
+import sqlite3
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,26 +17,69 @@ import services
 from services.cli.folder import Folder, default_folder
 from services.cli.settings import ROOMS
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_REVISION = re.compile(r"""^revision\b[^=\n]*=\s*["']([^"']+)["']""", re.MULTILINE)
+_DOWN_REVISION = re.compile(r"""^down_revision\b[^=\n]*=\s*["']([^"']+)["']""", re.MULTILINE)
+
 
 def with_migrations() -> tuple[str, ...]:
     """Return the services that have a database."""
-    top = Path(services.__path__[0])
-    return tuple(room for room in ROOMS if (top / room / "migrations").is_dir())
+    return tuple(room for room in ROOMS if _migrations(room).is_dir())
 
 
-def migrate_all(folder: Path, *, as_json: bool) -> None:
+def is_current(room: str, url: str) -> bool:
+    """Whether a service needs no migration: it has no database, or its SQLite file is at the newest revision.
+
+    Read without Alembic, which takes longer to import than all else here; where it is not certain, the answer is no.
+    """
+    if room not in with_migrations():
+        return True
+    path = url.removeprefix("sqlite:///")
+    if path == url or "?" in path or not Path(path).is_file():
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            found = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+    except sqlite3.Error:
+        return False
+    return found == [(newest(_migrations(room)),)]
+
+
+def newest(folder: Path) -> str | None:
+    """Return the revision that no other builds on; None: there is not exactly one."""
+    made, built_on = set(), set()
+    for path in folder.glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        made |= set(_REVISION.findall(text))
+        built_on |= set(_DOWN_REVISION.findall(text))
+    heads = made - built_on
+    return heads.pop() if len(heads) == 1 else None
+
+
+def _migrations(room: str) -> Path:
+    return Path(services.__path__[0]) / room / "migrations"
+
+
+def migrate_all(urls: Mapping[str, str], *, as_json: bool) -> None:
     """Upgrade one database after the other, and say each as it is done."""
     from services.platform.migrations import upgrade  # noqa: PLC0415 - Alembic takes long to import
 
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for room in with_migrations():
+    for room, url in urls.items():
         began = time.monotonic()
-        upgrade(room, os.environ.get(f"PAYMESH_{room.upper()}_DATABASE_URL") or f"sqlite:///{folder / room}.db")
+        upgrade(room, url)
         took = time.monotonic() - began
         print(
             json.dumps({"room": room, "took_s": round(took, 3)}) if as_json else f"  {room:<14} {took:6.2f} s",
             flush=True,
         )
+
+
+def given() -> dict[str, str]:
+    """Return the databases that the environment names, by service, in the order in which services are started."""
+    names = {room: f"PAYMESH_{room.upper()}_DATABASE_URL" for room in with_migrations()}
+    return {room: os.environ[name] for room, name in names.items() if os.environ.get(name)}
 
 
 def migrate(
@@ -43,8 +88,10 @@ def migrate(
     json_: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Bring every database to the newest schema (`up` does it too)."""
-    migrate_all(Folder(data or default_folder()).path, as_json=json_)
+    folder = Folder(data or default_folder()).path
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    migrate_all({room: f"sqlite:///{folder / room}.db" for room in with_migrations()} | given(), as_json=json_)
 
 
 if __name__ == "__main__":
-    migrate_all(Path(sys.argv[1]), as_json=True)
+    migrate_all(given(), as_json=True)

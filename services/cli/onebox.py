@@ -16,8 +16,8 @@ from services.cli.children import envoy_name
 from services.cli.exits import CommandError, Exit
 from services.cli.folder import write_json
 from services.cli.layout import EDGE, base_environ, lay_out, python
-from services.cli.migrate import with_migrations
-from services.cli.probes import mesh_health
+from services.cli.migrate import is_current, with_migrations
+from services.cli.probes import Edge, accepts
 from services.cli.settings import ROOMS, installed
 from services.cli.supervisor.signals import asked_to_end
 from services.cli.supervisor.supervisor import Supervisor
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from services.mesh.node import Node
 
 _HEALTH_S = 0.1
+_XDS_S = 0.02
 _SLOW_S = 30.0
 """A start that takes longer says what it waits for."""
 
@@ -80,18 +81,30 @@ class OneBox:
         if not self._settings.redis_url:
             start(children.valkey(self._layout))
         start(children.sandbox(self._layout))
-        start(children.edge(self._layout))
-        for instance in self._layout.instances:
-            start(children.sidecar(self._layout, instance))
-        for instance in self._layout.of(set(rooms) - set(with_migrations())):
-            start(children.service(self._layout, instance, self._admin))
-        reached = asyncio.create_task(self._grpc_reached())
-        await self._migrate()
-        await self._until_serving()
-        await reached
+        for room in rooms:
+            if is_current(room, self._layout.database_url(room)):
+                self._start_service(room)
+        await asyncio.gather(self._migrate(), self._start_envoys())
+        await asyncio.gather(self._until_serving(), self._grpc_reached())
         self._recorded = True
         self._record()
         self._announce()
+
+    def _started(self) -> set[str]:
+        return {each.service for each in self._layout.instances if each.name in self._supervisor.children}
+
+    def _start_service(self, room: str) -> None:
+        for instance in self._layout.of({room}):
+            self._supervisor.start(children.service(self._layout, instance, self._admin))
+
+    async def _start_envoys(self) -> None:
+        """Start all Envoys once config serves them: before that they would ask in vain, and say so."""
+        xds = accepts(self._layout.xds)
+        while not await xds():  # noqa: ASYNC110 - it happens in another process
+            await asyncio.sleep(_XDS_S)
+        self._supervisor.start(children.edge(self._layout))
+        for instance in self._layout.instances:
+            self._supervisor.start(children.sidecar(self._layout, instance))
 
     def _write_secrets(self) -> None:
         """Write the CA (once), and for this run the join tokens and the Envoys' bootstraps that hold them."""
@@ -110,10 +123,16 @@ class OneBox:
             write_json(self._folder.envoy / f"{node.id}.json", made)
 
     async def _migrate(self) -> None:
-        """Upgrade the databases in a process of its own; a service starts as soon as its own is done."""
-        urls = {f"PAYMESH_{room.upper()}_DATABASE_URL": self._layout.database_url(room) for room in with_migrations()}
+        """Upgrade databases that need it in a process of its own; a service starts as soon as its own is done."""
+        urls = {
+            f"PAYMESH_{room.upper()}_DATABASE_URL": self._layout.database_url(room)
+            for room in with_migrations()
+            if room not in self._started()
+        }
+        if not urls:
+            return
         process = await asyncio.create_subprocess_exec(
-            *python("-m", "services.cli.migrate", str(self._folder.path)),
+            *python("-m", "services.cli.migrate"),
             env={**base_environ(), **urls},
             cwd=self._folder.run,
             stdout=asyncio.subprocess.PIPE,
@@ -125,8 +144,7 @@ class OneBox:
             async for line in process.stdout:
                 done = json.loads(line)
                 self._console.line("migrate", f"{done['room']} is at the newest schema after {done['took_s']} s")
-                for instance in self._layout.of({done["room"]}):
-                    self._supervisor.start(children.service(self._layout, instance, self._admin))
+                self._start_service(done["room"])
             if await process.wait():
                 raise CommandError(Exit.UNAVAILABLE, "A database could not be brought to the newest schema; see above.")
         finally:
@@ -136,8 +154,9 @@ class OneBox:
         """Wait until the edge says over REST that every instance of every service serves."""
         wanted = {room: self._settings.instances[room] for room in ROOMS if self._layout.of({room})}
         next_word = self._console.since() + _SLOW_S
+        edge = Edge(self._layout.rest, self._folder.ca)
         while True:
-            health = await asyncio.to_thread(mesh_health, self._layout.rest, self._folder.ca)
+            health = await asyncio.to_thread(edge.health)
             lacking = _lacking(health, wanted)
             if not lacking:
                 return
@@ -188,7 +207,7 @@ class OneBox:
             described = {
                 "instance": each.number,
                 "name": each.name,
-                "pid": kept[each.name].pid if each.name in kept else 0,
+                "pid": kept[each.name].pid,
                 "mesh": f"127.0.0.1:{each.mesh}",
                 "socket": str(layout.socket(each)),
                 **({"metrics": f"127.0.0.1:{each.metrics}"} if each.metrics else {}),

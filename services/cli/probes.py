@@ -70,15 +70,23 @@ def ask(port: int, path: str, *, verb: str = "GET", context: ssl.SSLContext | No
         return answer.status, answer.read()
 
 
-def mesh_health(port: int, ca: Path) -> dict[str, Any] | None:
-    """Return what GET /healthz of the edge says; None: it says nothing yet."""
-    with contextlib.suppress(*_FAILURES):
-        context = ssl.create_default_context(cafile=str(ca))
-        status, body = ask(port, "/healthz", context=context)
-        if status == http.client.OK:
-            health: dict[str, Any] = json.loads(body)["health"]
-            return health
-    return None
+class Edge:
+    """The edge as a client finds it, with its certificate checked against the CA of the mesh."""
+
+    def __init__(self, port: int, ca: Path) -> None:
+        """Ask at ``port``."""
+        self._port, self._ca = port, ca
+        self._context: ssl.SSLContext | None = None
+
+    def health(self) -> dict[str, Any] | None:
+        """Return what GET /healthz says; None: it says nothing yet."""
+        with contextlib.suppress(*_FAILURES):
+            self._context = self._context or ssl.create_default_context(cafile=str(self._ca))
+            status, body = ask(self._port, "/healthz", context=self._context)
+            if status == http.client.OK:
+                health: dict[str, Any] = json.loads(body)["health"]
+                return health
+        return None
 
 
 def drained(admin: int) -> Callable[[], Awaitable[None]]:

@@ -10,7 +10,7 @@ import typer
 
 from services.cli.exits import Exit
 from services.cli.folder import Folder, default_folder
-from services.cli.probes import mesh_health
+from services.cli.probes import Edge
 
 _SERVING = "STATUS_SERVING"
 
@@ -22,7 +22,7 @@ def status(
 ) -> int:
     """Show the mesh that runs in DIR: 0 it serves, 4 there is none, 6 a service is missing."""
     record = Folder(data or default_folder()).read_record()
-    health = mesh_health(int(record["rest"].rpartition(":")[2]), Path(record["ca"])) or {}
+    health = Edge(int(record["rest"].rpartition(":")[2]), Path(record["ca"])).health() or {}
     if json_:
         print(json.dumps({**record, "health": health}))
     else:

@@ -61,13 +61,14 @@ def test_environ_when_instances_share_a_database(layout: Layout) -> None:
 
 
 def test_children_when_stopped_by_tier(layout: Layout) -> None:
-    """The edge goes first, then services, config, sidecars, and the stores last."""
+    """The edge goes first, then services, their Envoys, config and its Envoy, and the stores last."""
     config, user = layout.of(["config"])[0], layout.of(["user"])[0]
     specs = [
         children.edge(layout),
         children.service(layout, user, ADMIN),
-        children.service(layout, config, ADMIN),
         children.sidecar(layout, user),
+        children.service(layout, config, ADMIN),
+        children.sidecar(layout, config),
         children.sandbox(layout),
         children.valkey(layout),
     ]

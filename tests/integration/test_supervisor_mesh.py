@@ -1,0 +1,178 @@
+"""`paymesh up` as a process: what it refuses, what it writes, and that nothing outlives it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from services.cli.exits import Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).parents[2]
+READY_S = 90.0
+"""Far more than an idle machine takes: the suite runs in parallel."""
+
+
+def command(*arguments: object) -> list[str]:
+    """The command line of `paymesh`."""
+    return [sys.executable, "-m", "services.cli", *map(str, arguments)]
+
+
+def environ(**settings: object) -> dict[str, str]:
+    """Our environment with free ports for the edge, and ``settings``."""
+    roots = os.pathsep.join([str(ROOT), str(ROOT / "gen/python")])
+    wanted = {"PYTHONPATH": roots, "PAYMESH_REST_PORT": 0, "PAYMESH_GRPC_PORT": 0, **settings}
+    return {**os.environ, **{name: str(value) for name, value in wanted.items()}}
+
+
+def paymesh(*arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        command(*arguments), env=environ(**settings), capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def pids_of(record: dict[str, Any]) -> set[int]:
+    """Every process that a ready file names, but the supervisor."""
+    groups = [*record["services"].values(), *record["envoys"].values()]
+    return {each["pid"] for group in groups for each in group} | set(record["others"].values())
+
+
+def until(look: Callable[[], object], seconds: float) -> bool:
+    """Look until it is so."""
+    deadline = time.monotonic() + seconds
+    while not look():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a short name: sockets lie in it."""
+    return tmp_path_factory.mktemp("m")
+
+
+@pytest.fixture(scope="module")
+def up(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A mesh that serves."""
+    with (folder / "out").open("w") as out:
+        arguments = command("up", "--data", folder / "d", "--ready-file", folder / "ready.json")
+        process = subprocess.Popen(arguments, env=environ(), stdout=out, stderr=out)
+    if not until(lambda: (folder / "ready.json").exists() or process.poll() is not None, READY_S) or process.poll():
+        process.kill()
+        pytest.fail((folder / "out").read_text()[-4000:])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_up_when_a_port_is_taken(folder: Path) -> None:
+    """Both taken ports are named, each with the setting that changes it; nothing is started or made."""
+    with contextlib.ExitStack() as stack:
+        taken = []
+        for _ in range(2):
+            listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            taken.append(listening.getsockname()[1])
+        done = paymesh("up", "--data", folder / "x", PAYMESH_REST_PORT=taken[0], PAYMESH_GRPC_PORT=taken[1])
+    assert done.returncode == Exit.BAD_INPUT
+    rest, grpc = done.stderr.splitlines()
+    assert f"Port {taken[0]}" in rest
+    assert "PAYMESH_REST_PORT" in rest
+    assert f"pid {os.getpid()}" in rest
+    assert f"Port {taken[1]}" in grpc
+    assert "PAYMESH_GRPC_PORT" in grpc
+    assert not (folder / "x").exists()
+
+
+def test_up_when_settings_are_wrong(folder: Path) -> None:
+    """All faults at once, of `up` and of the services, and nothing is started or made."""
+    done = paymesh("up", "--data", folder / "x", "--json", PAYMESH_KAFKA="nowhere", PAYMESH_TRACE_RATIO="7")
+    assert done.returncode == Exit.BAD_INPUT
+    faults = json.loads(done.stdout)["error"]["faults"]
+    assert {name for name in ("PAYMESH_KAFKA", "PAYMESH_TRACE_RATIO") if any(name in fault for fault in faults)} == {
+        "PAYMESH_KAFKA",
+        "PAYMESH_TRACE_RATIO",
+    }
+    assert not (folder / "x").exists()
+
+
+def test_mesh_when_it_serves(folder: Path, up: subprocess.Popen[bytes]) -> None:
+    """The ready file names every process, and they all run; status agrees; all of it is private."""
+    record = json.loads((folder / "ready.json").read_text())
+    assert {name: len(each) for name, each in record["services"].items()} == {
+        "config": 1, "user": 1, "order": 1, "payment": 2, "risk": 1, "notification": 1, "gateway": 1
+    }  # fmt: skip
+    assert set(record["envoys"]) == {*record["services"], "edge"}
+    assert all(psutil.pid_exists(pid) for pid in pids_of(record))
+    assert (folder / "ready.json").stat().st_mode & 0o777 == 0o600
+    status = paymesh("status", "--data", folder / "d", "--json")
+    assert status.returncode == Exit.OK, status.stderr
+    said = json.loads(status.stdout)
+    assert said["health"]["status"] == "STATUS_SERVING"
+    assert said["pid"] == up.pid
+
+
+def test_mesh_when_one_runs_already(folder: Path, up: subprocess.Popen[bytes]) -> None:
+    """A second mesh in the same folder is refused, and the first is left alone."""
+    done = paymesh("up", "--data", folder / "d")
+    assert done.returncode == Exit.BAD_INPUT
+    assert f"pid {up.pid}" in done.stderr
+    assert up.poll() is None
+    assert (folder / "ready.json").exists()
+
+
+def test_mesh_when_a_service_is_killed(folder: Path, up: subprocess.Popen[bytes]) -> None:
+    """A killed service and a killed Envoy come back, under new pids that the ready file and run.json tell."""
+    before = json.loads((folder / "ready.json").read_text())
+    service, envoy = before["services"]["order"][0]["pid"], before["envoys"]["risk"][0]["pid"]
+    os.kill(service, signal.SIGKILL)
+    os.kill(envoy, signal.SIGKILL)
+
+    def replaced() -> bool:
+        now = json.loads((folder / "ready.json").read_text())
+        fresh = (now["services"]["order"][0]["pid"], now["envoys"]["risk"][0]["pid"])
+        return not {service, envoy, 0} & set(fresh) and now == json.loads((folder / "d/run.json").read_text())
+
+    assert until(replaced, 5)
+    assert until(lambda: paymesh("status", "--data", folder / "d").returncode == Exit.OK, 60)
+
+
+def test_mesh_when_its_supervisor_is_killed(folder: Path, up: subprocess.Popen[bytes]) -> None:
+    """A kill -9 of `up` leaves no process; the folder can be used again, and nobody finds a mesh in it."""
+    pids = pids_of(json.loads((folder / "ready.json").read_text()))
+    assert len(pids) == 8 + 9 + 2
+    up.kill()
+    up.wait()
+    assert until(lambda: not [pid for pid in pids if psutil.pid_exists(pid)], 5)
+    assert paymesh("status", "--data", folder / "d").returncode == Exit.NOT_FOUND
+
+
+def test_mesh_when_it_is_ended_while_starting(folder: Path) -> None:
+    """`down` also ends a mesh that is only just starting, in order and without a trace."""
+    process = subprocess.Popen(command("up", "--data", folder / "d"), env=environ(), stderr=subprocess.PIPE)
+    try:
+        assert process.stderr
+        process.stderr.readline()  # the first child has spoken
+        children = psutil.Process(process.pid).children(recursive=True)
+        down = paymesh("down", "--data", folder / "d", "--json")
+        assert down.returncode == Exit.OK, down.stderr
+        assert process.wait(20) == Exit.OK
+        assert not [each for each in children if each.is_running()]
+    finally:
+        process.kill()
+        process.communicate()

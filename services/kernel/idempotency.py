@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from services.kernel.errors import DomainError
 
@@ -14,9 +14,8 @@ Answer = bytes | DomainError
 """The rendered response, or the refusal, of one request."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """What a key is unique in: the subject and the method."""
+class Scope(NamedTuple):
+    """What a key is unique in: the subject and the method. A tuple, for it is a key of many dictionaries."""
 
     subject: int
     method: str

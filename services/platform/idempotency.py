@@ -11,10 +11,13 @@ import sqlalchemy as sa
 from services.contract.load import contract
 from services.kernel.errors import DomainError
 from services.kernel.idempotency import Answer, IdempotencyKey, Scope, Stored
-from services.platform.database import insert_rows
+from services.platform.database import insert_rows, select_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+
+_SCOPE = ("subject", "method", "idempotency_key")
 
 
 def idempotency_table(metadata: sa.MetaData) -> sa.Table:
@@ -43,19 +46,18 @@ def find(connection: sa.Connection, table: sa.Table, keys: Iterable[IdempotencyK
     scopes = {key.scope for key in keys if key is not None}
     if not scopes:
         return {}
-    c = table.c
-    # One IN over the rarest column, the rest compared here: row values in IN do not use the index everywhere.
-    query = sa.select(c.subject, c.method, c.idempotency_key, c.fingerprint, c.response, c.refusal).where(
-        c.subject.in_({s.subject for s in scopes}), c.idempotency_key.in_({s.key for s in scopes})
-    )
+    keyed = [(s.subject, s.method, s.key) for s in scopes]
     found = {}
-    for subject, method, key, fingerprint, response, refusal in connection.execute(query):
+    rows = select_rows(connection, table, (*_SCOPE, "fingerprint", "response", "refusal"), _SCOPE, keyed)
+    for subject, method, key, fingerprint, response, refusal in rows:
         answer: Answer = response if response is not None else _refusal(refusal)
         found[Scope(subject, method, key)] = Stored(fingerprint, answer)
-    return {scope: stored for scope, stored in found.items() if scope in scopes}
+    return found
 
 
-def keep(connection: sa.Connection, table: sa.Table, kept: Sequence[tuple[IdempotencyKey, Answer]], now_ms: int) -> None:
+def keep(
+    connection: sa.Connection, table: sa.Table, kept: Sequence[tuple[IdempotencyKey, Answer]], now_ms: int
+) -> None:
     """Store answers under their keys, within the transaction of the change."""
     rows = [
         {

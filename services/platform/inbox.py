@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from services.platform.database import insert_rows
+from services.platform.database import insert_rows, select_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +25,8 @@ def inbox_table(metadata: sa.MetaData) -> sa.Table:
 
 def unseen(connection: sa.Connection, inbox: sa.Table, event_ids: Sequence[str]) -> set[str]:
     """Return those of ``event_ids`` that were not handled yet."""
-    query = sa.select(inbox.c.event_id).where(inbox.c.event_id.in_(event_ids))
-    return set(event_ids) - set(connection.execute(query).scalars())
+    rows = select_rows(connection, inbox, ("event_id",), ("event_id",), [(event_id,) for event_id in event_ids])
+    return set(event_ids) - {row[0] for row in rows}
 
 
 def mark(connection: sa.Connection, inbox: sa.Table, events: Sequence[tuple[str, str]], now_ms: int) -> None:

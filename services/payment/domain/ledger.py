@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from services.kernel.errors import DomainError
-from services.kernel.money import MINOR_UNITS_MAX
+from services.kernel.money import MINOR_UNITS_MAX, Money
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,9 +24,8 @@ KINDS = (USER_BALANCE, MERCHANT_SETTLEMENT, FUNDING_CLEARING)
 MAY_BE_NEGATIVE = frozenset({MERCHANT_SETTLEMENT, FUNDING_CLEARING})
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class AccountKey:
-    """What an account is found by: its kind, whose it is, its currency. Sorted so, accounts are locked in one order."""
+class AccountKey(NamedTuple):
+    """What an account is found by: its kind, whose it is, its currency. A tuple, for it is a key of many dictionaries."""
 
     kind: str
     owner_id: int
@@ -48,8 +47,7 @@ class Account:
         return self.version < 0
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One line of a transaction: minor units, credit positive, debit negative."""
 
     account: AccountKey
@@ -84,22 +82,28 @@ class Book:
 
         Refuses with BALANCE_INSUFFICIENT (a balance that may not be negative would be) and BALANCE_LIMIT_EXCEEDED.
         """
-        assert sum(e.amount for e in posting.entries) == 0, "a ledger transaction must sum to zero"
-        assert len({e.account.currency_code for e in posting.entries}) == 1, "a ledger transaction has one currency"
-        after = [(self._accounts[e.account], self._accounts[e.account].balance + e.amount) for e in posting.entries]
-        for account, balance in after:
-            if balance < 0 and account.key.kind not in MAY_BE_NEGATIVE:
-                amount = abs(balance - account.balance)
-                raise DomainError("BALANCE_INSUFFICIENT", amount=f"{amount} minor units of {account.key.currency_code}")
+        total, currency = 0, posting.entries[0].account.currency_code
+        after: dict[AccountKey, int] = {}
+        for key, amount in posting.entries:
+            assert key.currency_code == currency, "a ledger transaction has one currency"
+            total += amount
+            after[key] = after[key] + amount if key in after else self._accounts[key].balance + amount
+        assert total == 0, "a ledger transaction must sum to zero"
+        for key, balance in after.items():
+            if balance < 0 and key.kind not in MAY_BE_NEGATIVE:
+                missing = self._accounts[key].balance - balance
+                raise DomainError("BALANCE_INSUFFICIENT", amount=str(Money(currency, missing)))
             if abs(balance) > MINOR_UNITS_MAX:
                 raise DomainError("BALANCE_LIMIT_EXCEEDED", limit=MINOR_UNITS_MAX)
-        for account, balance in after:
+        for key, balance in after.items():
+            account = self.touched[key] = self._accounts[key]
             account.balance = balance
-            self.touched[account.key] = account
         self.postings.append(posting)
 
 
-def transfer(posting_id: int, kind: str, reference_id: int, debit: AccountKey, credit: AccountKey, amount: int) -> Posting:  # fmt: skip
+def transfer(
+    posting_id: int, kind: str, reference_id: int, debit: AccountKey, credit: AccountKey, amount: int
+) -> Posting:
     """Make a transaction of two entries: ``amount`` minor units from ``debit`` to ``credit``."""
     return Posting(posting_id, kind, reference_id, (Entry(debit, -amount), Entry(credit, amount)))
 

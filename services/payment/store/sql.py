@@ -14,7 +14,7 @@ from services.payment.ports import Look
 from services.payment.store import rows
 from services.payment.store import tables as t
 from services.platform import idempotency, inbox, outbox
-from services.platform.database import Conflict, Database, for_update, insert_rows, update_rows
+from services.platform.database import Conflict, Database, for_update, insert_rows, select_rows, update_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,31 +40,26 @@ class SqlTransaction:
 
     def live_payments(self, order_ids: Iterable[int]) -> dict[int, int]:
         """Return order id -> id of its payment that is live or captured."""
-        p = t.payments.c
-        query = sa.select(p.live_order_id, p.id).where(p.live_order_id.in_(sorted(order_ids)))
-        return {order_id: payment_id for order_id, payment_id in self._connection.execute(query)}
+        keys = [(order_id,) for order_id in order_ids]
+        found = select_rows(self._connection, t.payments, ("live_order_id", "id"), ("live_order_id",), keys)
+        return dict(map(tuple, found))
 
     def accounts(self, keys: Iterable[AccountKey]) -> dict[AccountKey, Account]:
         """Lock the accounts in key order; those that do not exist yet come new, with balance 0."""
-        wanted, a = sorted(keys), t.accounts.c
-        query = sa.select(a.id, a.kind, a.owner_id, a.currency_code, a.balance_minor, a.version).where(
-            a.owner_id.in_(sorted({k.owner_id for k in wanted})),
-            a.kind.in_(sorted({k.kind for k in wanted})),
-            a.currency_code.in_(sorted({k.currency_code for k in wanted})),
-        )
-        locked = for_update(query.order_by(a.kind, a.owner_id, a.currency_code), self._dialect)
-        found = {AccountKey(row.kind, row.owner_id, row.currency_code): row for row in self._connection.execute(locked)}
-        return {
-            key: Account(key, row.id, row.balance_minor, row.version)
-            if (row := found.get(key))
-            else Account(key, 0, 0, -1)
-            for key in wanted
-        }
+        found = {key: Account(key, 0, 0, -1) for key in keys}
+        wanted = [(key.owner_id, key.kind, key.currency_code) for key in found]
+        by = ("owner_id", "kind", "currency_code")
+        read = select_rows(self._connection, t.accounts, (*by, "id", "balance_minor", "version"), by, wanted, lock=True)
+        for owner_id, kind, currency_code, account_id, balance, version in read:
+            account = found[AccountKey(kind, owner_id, currency_code)]
+            account.id, account.balance, account.version = account_id, balance, version
+        return found
 
     def payments(self, ids: Iterable[int]) -> dict[int, Payment]:
         """Lock payments in the order of their ids."""
-        query = sa.select(t.payments).where(t.payments.c.id.in_(sorted(ids))).order_by(t.payments.c.id)
-        return {row.id: rows.payment_of(row) for row in self._connection.execute(for_update(query, self._dialect))}
+        keys = [(payment_id,) for payment_id in ids]
+        read = select_rows(self._connection, t.payments, tuple(t.payments.c.keys()), ("id",), keys, lock=True)
+        return {row.id: rows.payment_of(row) for row in read}
 
     def unseen(self, event_ids: Sequence[str]) -> set[str]:
         """Return those events that had no effect yet."""
@@ -115,9 +110,9 @@ class SqlTransaction:
         self._connection.commit()
 
     def _versions(self, order_ids: Iterable[int]) -> dict[int, int]:
-        k = t.known_orders.c
-        query = sa.select(k.order_id, k.version).where(k.order_id.in_(sorted(set(order_ids)))).order_by(k.order_id)
-        return {order_id: version for order_id, version in self._connection.execute(for_update(query, self._dialect))}
+        keys = [(order_id,) for order_id in order_ids]
+        columns, by = ("order_id", "version"), ("order_id",)
+        return dict(map(tuple, select_rows(self._connection, t.known_orders, columns, by, keys, lock=True)))
 
     def _write_book(self, book: Book, now_ms: int) -> None:
         """Write the accounts once each, the transactions with their entries, and one link of the hash chain."""
@@ -172,10 +167,10 @@ class SqlStore:
 
     def look(self, keys: Sequence[IdempotencyKey | None], order_ids: Iterable[int]) -> Look:
         """Read what a batch of payments needs before it may ask others; locks nothing."""
-        k = t.known_orders
+        k, wanted = t.known_orders, [(order_id,) for order_id in order_ids]
         with self._database.read() as connection:
             stored = idempotency.find(connection, t.idempotency_keys, keys)
-            known = connection.execute(sa.select(k).where(k.c.order_id.in_(sorted(order_ids)))).all()
+            known = select_rows(connection, k, tuple(k.c.keys()), ("order_id",), wanted)
         return Look(stored, {row.order_id: rows.order_of(row) for row in known})
 
     def payment(self, payment_id: int, user_id: int | None) -> Payment | None:

@@ -37,7 +37,18 @@ class Served:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
 
-    def call(self, method: Callable[..., Any], request: object, *, user: int = 0, scope: str = "", peer: str = "edge", key: str = "", timeout: float = 10, **metadata: str) -> Any:  # fmt: skip
+    def call(
+        self,
+        method: Callable[..., Any],
+        request: object,
+        *,
+        user: int = 0,
+        scope: str = "",
+        peer: str = "edge",
+        key: str = "",
+        timeout: float = 10,
+        **metadata: str,
+    ) -> Any:
         """Call a stub's method as ``peer`` on behalf of ``user``; ``key`` is the idempotency key."""
         headers = {
             "x-forwarded-client-cert": f"Hash=00;URI=spiffe://paymesh/ns/default/sa/{peer}",

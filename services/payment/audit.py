@@ -92,7 +92,9 @@ def _one_payment_per_order(connection: sa.Connection) -> Finding:
         sa.and_(live, sa.or_(p.live_order_id.is_(None), p.live_order_id != p.order_id)),
         sa.and_(sa.not_(live), p.live_order_id.is_not(None)),
     ))  # fmt: skip
-    breaches += [f"payment {r.id}: live_order_id does not fit its status" for r in connection.execute(unguarded.limit(_SHOWN))]
+    breaches += [
+        f"payment {r.id}: live_order_id does not fit its status" for r in connection.execute(unguarded.limit(_SHOWN))
+    ]
     return Finding("I3", "one payment per order", _count(connection, t.payments), breaches)
 
 
@@ -105,7 +107,9 @@ def _ledger_matches_payments(connection: sa.Connection) -> Finding:
         .where(e.amount_minor > 0)
         .group_by(x.kind, x.reference_id)
     )
-    due = {("payment", i): n for i, n in connection.execute(sa.select(p.id, p.captured_minor).where(p.captured_minor > 0))}
+    due = {
+        ("payment", i): n for i, n in connection.execute(sa.select(p.id, p.captured_minor).where(p.captured_minor > 0))
+    }
     paid_back = sa.select(r.id, r.amount_minor).where(r.status == states.REFUND_SUCCESS)
     due |= {("refund", i): n for i, n in connection.execute(paid_back)}
     breaches, examined = [], len(due)
@@ -113,7 +117,9 @@ def _ledger_matches_payments(connection: sa.Connection) -> Finding:
         stated = due.pop((kind, reference), 0)
         if stated != amount:
             breaches.append(f"{kind} {reference}: {stated} minor units stated, {amount} booked")
-    breaches += [f"{kind} {reference}: {amount} minor units stated, nothing booked" for (kind, reference), amount in due.items()]
+    breaches += [
+        f"{kind} {reference}: {amount} minor units stated, nothing booked" for (kind, reference), amount in due.items()
+    ]
     return Finding("I3", "payments and ledger agree", examined, breaches[:_SHOWN])
 
 
@@ -138,7 +144,10 @@ def _refunds(connection: sa.Connection) -> Finding:
         .where(sa.or_(p.refunded_minor > p.captured_minor, p.refunded_minor != total))
     )
     rows = connection.execute(wrong.limit(_SHOWN)).all()
-    breaches = [f"payment {x.id} captured {x.captured_minor}, says {x.refunded_minor} refunded, refunds sum to {x.total}" for x in rows]  # fmt: skip
+    breaches = [
+        f"payment {x.id} captured {x.captured_minor}, says {x.refunded_minor} refunded, refunds sum to {x.total}"
+        for x in rows
+    ]
     return Finding("I5", "refunds", _count(connection, t.payments), breaches)
 
 
@@ -146,7 +155,10 @@ def _answers(connection: sa.Connection) -> Finding:
     """I6: each key holds one answer, and no payment or refund was made by two keys."""
     k = t.idempotency_keys.c
     empty = sa.select(k.subject, k.method, k.idempotency_key).where(k.response.is_(None) == k.refusal.is_(None))
-    breaches = [f"key {r.idempotency_key} of {r.subject} holds no single answer" for r in connection.execute(empty.limit(_SHOWN))]
+    breaches = [
+        f"key {r.idempotency_key} of {r.subject} holds no single answer"
+        for r in connection.execute(empty.limit(_SHOWN))
+    ]
     twice = (
         sa.select(k.method, k.response, sa.func.count())
         .where(k.method != "TopUpBalance", k.response.is_not(None))

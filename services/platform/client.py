@@ -22,10 +22,16 @@ class MeshChannel:
 
     def __init__(self, address: str) -> None:
         """Connect lazily to ``address`` (unix:…)."""
-        options = [("grpc.enable_retries", 0), ("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]  # fmt: skip
+        options = [
+            ("grpc.enable_retries", 0),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+        ]
         self.channel = grpc.insecure_channel(address, options=options)
 
-    def call(self, method: Callable[..., Response], request: object, timeout_ms: int, on_behalf: Caller | None = None) -> Response:  # fmt: skip
+    def call(
+        self, method: Callable[..., Response], request: object, timeout_ms: int, on_behalf: Caller | None = None
+    ) -> Response:
         """Call a stub's ``method`` within ``timeout_ms`` and, with ``on_behalf``, within the caller's own deadline.
 
         Raises the DomainError that the peer answered with, UNAVAILABLE or DEADLINE_EXCEEDED.

@@ -54,7 +54,9 @@ class EventConsumer:
         events = contract().events
         self._by_topic = {events[s.message.DESCRIPTOR.full_name].topic: s for s in subscriptions}
         stated = {e.topic for e in events.values() if service in e.consumers}
-        assert set(self._by_topic) == stated, f"{service} handles {sorted(self._by_topic)}, the contract says {sorted(stated)}"  # fmt: skip
+        assert set(self._by_topic) == stated, (
+            f"{service} handles {sorted(self._by_topic)}, the contract says {sorted(stated)}"
+        )
         self._service, self._batcher, self._servers = service, batcher, servers
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="consumer", daemon=True)
@@ -138,7 +140,10 @@ class EventConsumer:
         records = []
         for work, reason in failed:
             received, topic = work.received, str(work.received.topic())
-            headers = (*((k, v.encode()) for k, v in headers_of(received).items()), ("paymesh_failure", reason.encode()))
+            headers = (
+                *((k, v.encode()) for k, v in headers_of(received).items()),
+                ("paymesh_failure", reason.encode()),
+            )
             records.append(Record(f"{topic}.dead_letter", received.key() or b"", received.value() or b"", headers))
             telemetry.EVENTS_TAKEN.labels(topic, "dead_letter").inc()
             telemetry.log.error("consumer.dead_letter", service=self._service, topic=topic, reason=reason)

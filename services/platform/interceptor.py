@@ -173,7 +173,9 @@ class Interceptor(aio.ServerInterceptor):  # type: ignore[misc] - grpc's stubs l
             )
         return known
 
-    def _wrap(self, method: Method, handler: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+    def _wrap(
+        self, method: Method, handler: Callable[[Any, Any], Awaitable[Any]]
+    ) -> Callable[[Any, Any], Awaitable[Any]]:
         revoked, ratio, observe = self._revoked, self._ratio, telemetry.CALL_SECONDS.labels(method.full_name).observe
 
         async def handle(request: Any, context: Any) -> Any:  # noqa: ANN401 - any message of the contract

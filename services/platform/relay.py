@@ -29,7 +29,16 @@ REPUBLISH_MS = 7 * 24 * 3600 * 1000
 class Relay:
     """Moves one database's outbox to the broker. A thread; ``nudge`` wakes it after a commit."""
 
-    def __init__(self, service: str, database: Database, tables: tuple[sa.Table, sa.Table], servers: str, clock: Clock, *, unread_max: int = 0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        service: str,
+        database: Database,
+        tables: tuple[sa.Table, sa.Table],
+        servers: str,
+        clock: Clock,
+        *,
+        unread_max: int = 0,
+    ) -> None:
         """Relay ``tables`` (outbox, relay_lease) of ``service``; ``unread_max`` as in ServiceSettings."""
         self._service, self._database, self._clock = service, database, clock
         self._outbox, self._lease = tables

@@ -26,7 +26,9 @@ class SettingsError(Exception):
         super().__init__("\n".join(faults))
 
 
-def setting(help_text: str, default: Any = dataclasses.MISSING, *, low: float | None = None, high: float | None = None) -> Any:  # noqa: ANN401 - dataclasses.field is untyped too
+def setting(
+    help_text: str, default: Any = dataclasses.MISSING, *, low: float | None = None, high: float | None = None
+) -> Any:  # noqa: ANN401 - dataclasses.field is untyped too
     """Declare a setting: a sentence on what it does, its default (none: it is required), and its range."""
     return dataclasses.field(default=default, metadata={"help": help_text, "low": low, "high": high})
 
@@ -38,9 +40,15 @@ class ServiceSettings:
     data: Path = setting("Folder for everything that this mesh keeps on disk.")
     instance: int = setting("Number of this instance of the service, unique among those that run.", 1, low=1, high=15)
     listen: str = setting("Address that the gRPC server listens on: a unix socket that only its own Envoy dials.")
-    mesh: str = setting("Address of the outbound listener of this service's own Envoy; empty: calls no other service.", "")
-    mesh_address: str = setting("host:port of the mTLS listener of this service's own Envoy; empty: not registered.", "")
-    database_url: str = setting("SQLAlchemy URL of this service's database; empty: a SQLite file in the data folder.", "")
+    mesh: str = setting(
+        "Address of the outbound listener of this service's own Envoy; empty: calls no other service.", ""
+    )
+    mesh_address: str = setting(
+        "host:port of the mTLS listener of this service's own Envoy; empty: not registered.", ""
+    )
+    database_url: str = setting(
+        "SQLAlchemy URL of this service's database; empty: a SQLite file in the data folder.", ""
+    )
     redis_url: str = setting("URL of Redis.", "redis://127.0.0.1:6379/0")
     kafka: str = setting("host:port of a Kafka broker.", "127.0.0.1:9092")
     relay_unread_max: int = setting("Messages in a partition that no consumer has read yet, at most; 0: no limit. "

@@ -80,7 +80,9 @@ def span(name: str, traceparent: str) -> trace.Span:
     context = None
     if len(traceparent) == 55:
         _, trace_id, parent, flags = traceparent.split("-")
-        remote = trace.SpanContext(int(trace_id, 16), int(parent, 16), is_remote=True, trace_flags=trace.TraceFlags(int(flags, 16)))  # fmt: skip
+        remote = trace.SpanContext(
+            int(trace_id, 16), int(parent, 16), is_remote=True, trace_flags=trace.TraceFlags(int(flags, 16))
+        )
         context = trace.set_span_in_context(trace.NonRecordingSpan(remote))
     return trace.get_tracer("paymesh").start_span(name, context=context)
 

@@ -40,23 +40,32 @@ class FakeMesh(risk_service_pb2_grpc.RiskServiceServicer, order_service_pb2_grpc
         """Stop."""
         self._server.stop(0).wait()
 
-    def add_order(self, order_id: int, user_id: int, minor_units: int, currency: str = "CNY", *, expires_in: float = 1800) -> None:  # fmt: skip
+    def add_order(
+        self, order_id: int, user_id: int, minor_units: int, currency: str = "CNY", *, expires_in: float = 1800
+    ) -> None:
         """Know a pending order."""
         order = order_pb2.Order(id=order_id, user_id=user_id, status=order_pb2.Order.STATUS_PENDING)
         order.amount.currency_code, order.amount.minor_units = currency, minor_units
         order.expire_time.FromMilliseconds(int((time.time() + expires_in) * 1000))
         self.orders[order_id] = order
 
-    def BatchAssessPayments(self, request: risk_service_pb2.BatchAssessPaymentsRequest, context: Any) -> risk_service_pb2.BatchAssessPaymentsResponse:  # fmt: skip
+    def BatchAssessPayments(
+        self, request: risk_service_pb2.BatchAssessPaymentsRequest, context: Any
+    ) -> risk_service_pb2.BatchAssessPaymentsResponse:
         """Assess by the list of blocked users."""
         if self.risk_down:
             context.abort(grpc.StatusCode.UNAVAILABLE, "down")
         self.assessed.append([p.payment_id for p in request.payments])
         decision = {True: risk_pb2.Assessment.DECISION_BLOCK, False: risk_pb2.Assessment.DECISION_APPROVE}
-        found = [risk_pb2.Assessment(payment_id=p.payment_id, decision=decision[p.user_id in self.blocked]) for p in request.payments]  # fmt: skip
+        found = [
+            risk_pb2.Assessment(payment_id=p.payment_id, decision=decision[p.user_id in self.blocked])
+            for p in request.payments
+        ]
         return risk_service_pb2.BatchAssessPaymentsResponse(assessments=found, unreachable_decision=self.unreachable)
 
-    def BatchGetOrders(self, request: order_service_pb2.BatchGetOrdersRequest, context: Any) -> order_service_pb2.BatchGetOrdersResponse:  # fmt: skip
+    def BatchGetOrders(
+        self, request: order_service_pb2.BatchGetOrdersRequest, context: Any
+    ) -> order_service_pb2.BatchGetOrdersResponse:
         """Return the orders that are known."""
         found = [self.orders[i] for i in request.ids if i in self.orders]
         return order_service_pb2.BatchGetOrdersResponse(orders=found)

@@ -55,7 +55,9 @@ class Payments:
         )
         return answer
 
-    def refund(self, payment_id: int, minor_units: int = 0, user: int = USER, key: str = "refund-0001", scope: str = "") -> pb.RefundPaymentResponse:  # fmt: skip
+    def refund(
+        self, payment_id: int, minor_units: int = 0, user: int = USER, key: str = "refund-0001", scope: str = ""
+    ) -> pb.RefundPaymentResponse:
         amount = Money(currency_code="CNY", minor_units=minor_units) if minor_units else None
         request = pb.RefundPaymentRequest(id=payment_id, amount=amount)
         answer: pb.RefundPaymentResponse = self.served.call(
@@ -230,8 +232,10 @@ def test_payments_of_others_cannot_be_seen_or_refunded(payments: Payments) -> No
     payments.top_up(1000)
     payments.mesh.add_order(11, USER, 100)
     paid = payments.pay(11).payment
-    for call in (lambda: payments.refund(paid.id, user=USER + 1),
-                 lambda: payments.served.call(payments.stub.GetPayment, pb.GetPaymentRequest(id=paid.id), user=USER + 1)):  # fmt: skip
+    for call in (
+        lambda: payments.refund(paid.id, user=USER + 1),
+        lambda: payments.served.call(payments.stub.GetPayment, pb.GetPaymentRequest(id=paid.id), user=USER + 1),
+    ):
         with pytest.raises(grpc.RpcError) as caught:
             call()
         assert reason(caught) == "PAYMENT_NOT_FOUND"

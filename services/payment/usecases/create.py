@@ -98,7 +98,14 @@ def _assess(ports: Ports, items: Sequence[CreatePayment], drafts: dict[int, Paym
     return frozenset(place for place, blocked in zip(drafts, verdicts, strict=True) if blocked)
 
 
-def _decide(ports: Ports, tx: Transaction, items: Sequence[CreatePayment], drafts: dict[int, Payment], blocked: frozenset[int], once: Once) -> Change:  # fmt: skip
+def _decide(
+    ports: Ports,
+    tx: Transaction,
+    items: Sequence[CreatePayment],
+    drafts: dict[int, Payment],
+    blocked: frozenset[int],
+    once: Once,
+) -> Change:
     """Decide every draft in sequence against locked rows; what another process answered meanwhile stays its answer."""
     once.recheck(tx.stored(items[i].key for i in once.fresh))
     ours = {place: drafts[place] for place in once.fresh if place in drafts}

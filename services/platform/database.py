@@ -11,13 +11,14 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from pymysql.constants import ER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 Row = dict[str, object]
 
-_RETRY_CODES = frozenset({1213, 1205, 1020})
+_RETRY_CODES = frozenset({ER.LOCK_DEADLOCK, ER.LOCK_WAIT_TIMEOUT, ER.CHECKREAD})
 """MySQL: deadlock, lock wait time-out, snapshot conflict. The whole transaction is done again."""
 _RETRY_STATES = frozenset({"40001", "40P01", "55P03"})
 """PostgreSQL: serialization failure, deadlock, lock wait time-out."""

@@ -1,0 +1,1 @@
+"""Versions of the payment room's schema, oldest first."""

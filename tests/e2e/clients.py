@@ -154,9 +154,9 @@ class People:
 
     _numbers = itertools.count(1)
 
-    def __init__(self, rest: Rest, admin: Mapping[str, str]) -> None:
-        """Register over ``rest``; ``admin`` is the name and password of the operator."""
-        self._rest = rest
+    def __init__(self, plane: Plane, admin: Mapping[str, str]) -> None:
+        """Register over ``plane``; ``admin`` is the name and password of the operator."""
+        self._plane = plane
         self._run = uuid.uuid4().hex[:6]
         self.operator = self.logged_in(admin["username"], admin["password"])
 
@@ -164,12 +164,12 @@ class People:
         """Register a new customer and log in."""
         name = f"user-{self._run}-{next(self._numbers)}"
         body = {"username": name, "email": f"{name}@example.com", "password": PASSWORD, "phone": "+8613800138000"}
-        self._rest.do("POST", "/api/users/register", body)
+        self._plane.call("RegisterUser", body)
         return self.logged_in(name, PASSWORD)
 
     def logged_in(self, username: str, password: str) -> Person:
         """Begin a session of a user who exists."""
-        answer = self._rest.do("POST", "/api/users/login", {"username": username, "password": password})
+        answer = self._plane.call("LoginUser", {"username": username, "password": password})
         user, session = answer["user"], answer["session"]
         return Person(user["id"], user["username"], user["email"], session["access_token"], session["refresh_token"])
 

@@ -126,7 +126,7 @@ def test_every_violation_is_listed_at_once(
     plane: Plane, cast: Cast, method: str, body: dict[str, Any], fields: set[str]
 ) -> None:
     """One answer names each field that breaks a rule, so that a client mends them in one go."""
-    said = refusal(lambda: plane.call(method, body, token=cast.owner.token, key=some_key()))
+    said = refusal(partial(plane.call, method, body, token=cast.owner.token, key=some_key()))
     assert (said.reason, set(said.violations)) == ("INVALID_ARGUMENT", fields)
 
 
@@ -192,9 +192,7 @@ def test_without_a_token_nothing_but_the_public_is_served(plane: Plane) -> None:
 def test_without_its_scope_a_method_is_refused(plane: Plane, cast: Cast) -> None:
     """Each method that asks for a scope is 403 for a customer, and names the scope."""
     for method in _asking(Auth.SCOPES):
-        said = refusal(
-            lambda method=method: plane.call(method.name, _bare(method), token=cast.owner.token, key=some_key())
-        )
+        said = refusal(partial(plane.call, method.name, _bare(method), token=cast.owner.token, key=some_key()))
         assert (said.code, said.reason, said.metadata) == (
             "PERMISSION_DENIED",
             "SCOPE_MISSING",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -28,13 +29,20 @@ def redis_url(valkey_url: str) -> str:
     return valkey_url
 
 
-@pytest.fixture
-def kafka() -> Iterator[str]:
-    """host:port of a new broker, librdkafka's own, in this process's memory."""
+@contextlib.contextmanager
+def start_broker() -> Iterator[str]:
+    """Start librdkafka's own broker in this process's memory; gives its host:port."""
     producer = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "none"})
     brokers = producer.list_topics(timeout=5).brokers
     yield ",".join(f"{b.host}:{b.port}" for b in brokers.values())
     del producer
+
+
+@pytest.fixture
+def kafka() -> Iterator[str]:
+    """host:port of a new broker."""
+    with start_broker() as servers:
+        yield servers
 
 
 @pytest.fixture

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
@@ -11,6 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Header = tuple[str, bytes]
+
+_EMBEDDED = "mockCluster"
+"""How librdkafka's own broker calls its clusters; the rest of the name is an address in memory, which may come again."""
+_ARRIVAL_S = 15
+"""Longer than message.timeout.ms: when it is over, every message has arrived or is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,29 +49,42 @@ class EventProducer:
         )
 
     def broker_id(self) -> str:
-        """Return the cluster's id, which changes when an embedded broker starts anew. Raises KafkaException."""
+        """Return the cluster's id, 64 characters at most, which changes when an embedded broker starts anew.
+
+        A real cluster keeps its id whichever of its brokers are up. Raises KafkaException when none answers.
+        """
         metadata = self._producer.list_topics(timeout=5)
-        return str(metadata.cluster_id or "") + "".join(f"/{b.host}:{b.port}" for b in metadata.brokers.values())
+        cluster = str(metadata.cluster_id or "")
+        if not cluster or cluster.startswith(_EMBEDDED):
+            cluster += "".join(sorted(f"/{b.host}:{b.port}" for b in metadata.brokers.values()))
+        return cluster if len(cluster) <= 64 else hashlib.sha256(cluster.encode()).hexdigest()
 
     def publish(self, records: Sequence[Record]) -> list[bool]:
         """Send records and wait for the broker; True for each that it has."""
         arrived = [False] * len(records)
 
-        def on_delivery(place: int) -> Any:  # noqa: ANN401 - librdkafka's callback
-            def delivered(error: object, _message: object) -> None:
-                arrived[place] = error is None
-
-            return delivered
+        def delivered(place: int, error: object, _message: object) -> None:
+            arrived[place] = error is None
 
         for place, record in enumerate(records):
+            self._produce(record, partial(delivered, place))
+        self._producer.flush(_ARRIVAL_S)
+        return arrived
+
+    def _produce(self, record: Record, on_delivery: Callable[[object, object], None]) -> None:
+        """Hand over a record, waiting for room: one that was passed over would come after its successors."""
+        until = time.monotonic() + _ARRIVAL_S
+        while True:
             try:
                 self._producer.produce(
-                    record.topic, record.value, record.key, headers=list(record.headers), on_delivery=on_delivery(place)
+                    record.topic, record.value, record.key, headers=list(record.headers), on_delivery=on_delivery
                 )
             except BufferError:
+                if time.monotonic() > until:
+                    raise KafkaException("the producer's buffer stays full") from None
                 self._producer.poll(0.1)
-        self._producer.flush(15)
-        return arrived
+            else:
+                return
 
     def stop(self) -> None:
         """Send what is left, at most for a second."""
@@ -89,23 +111,27 @@ def group_consumer(servers: str, group: str) -> Consumer:
 class Backlog:
     """How many messages of a topic no consumer has handled yet: the most of any partition and group."""
 
-    def __init__(self, servers: str, groups: Sequence[str]) -> None:
-        """Watch the committed offsets of ``groups``."""
-        self._consumers = {group: _watcher(servers, group) for group in groups}
+    def __init__(self, servers: str) -> None:
+        """Ask ``servers`` for the committed offsets of groups; connections are made when they are first asked for."""
+        self._servers = servers
+        self._consumers: dict[str, Consumer] = {}
 
     def unread(self, topic: str, groups: Sequence[str]) -> int:
         """Return the backlog of ``topic`` for ``groups``, in messages of one partition. 0 when the broker is silent."""
+        try:
+            return max((self._of(topic, group) for group in groups), default=0)
+        except KafkaException:
+            return 0
+
+    def _of(self, topic: str, group: str) -> int:
+        consumer = self._consumers.get(group)
+        if consumer is None:
+            consumer = self._consumers[group] = _watcher(self._servers, group)
         worst = 0
-        for group in groups:
-            consumer = self._consumers[group]
-            try:
-                metadata = consumer.list_topics(topic, timeout=2).topics[topic]
-                partitions = [TopicPartition(topic, p) for p in metadata.partitions]
-                for at in consumer.committed(partitions, timeout=2):
-                    low, high = consumer.get_watermark_offsets(at, timeout=2)
-                    worst = max(worst, high - max(at.offset, low))
-            except KafkaException:
-                return 0
+        metadata = consumer.list_topics(topic, timeout=2).topics[topic]
+        for at in consumer.committed([TopicPartition(topic, p) for p in metadata.partitions], timeout=2):
+            low, high = consumer.get_watermark_offsets(at, timeout=2)
+            worst = max(worst, high - max(at.offset, low))
         return worst
 
     def stop(self) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import paymesh
 import services
 from services.cli.ports import free_ports
+from services.cli.settings import ROOMS
 from services.mesh.node import Edge, Sidecar
 
 if TYPE_CHECKING:
@@ -160,9 +161,9 @@ def python(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-P", *arguments)
 
 
-def lay_out(folder: Folder, settings: UpSettings, rooms: Iterable[str], kafka: str) -> Layout:
-    """Choose ports, all free now, for ``rooms`` and what is around them."""
-    places = [(room, number) for room in rooms for number in range(1, settings.instances[room] + 1)]
+def lay_out(folder: Folder, settings: UpSettings, kafka: str) -> Layout:
+    """Choose ports, all free now, for every service and what is around them."""
+    places = [(room, number) for room in ROOMS for number in range(1, settings.instances[room] + 1)]
     ports = iter(free_ports(5 + 3 * len(places)))
     instances = tuple(
         Instance(room, number, next(ports), next(ports), next(ports) if settings.metrics else 0)

@@ -18,7 +18,7 @@ from services.cli.folder import write_json
 from services.cli.layout import EDGE, base_environ, lay_out, python
 from services.cli.migrate import is_current, with_migrations
 from services.cli.probes import Edge, accepts
-from services.cli.settings import ROOMS, installed
+from services.cli.settings import ROOMS
 from services.cli.supervisor.signals import asked_to_end
 from services.cli.supervisor.supervisor import Supervisor
 from services.cli.supervisor.tether import tether
@@ -26,18 +26,20 @@ from services.mesh.node import bootstrap
 from services.platform import pki
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Mapping, Sequence
     from pathlib import Path
 
     from services.cli.console import Console
     from services.cli.folder import Folder
-    from services.cli.layout import Layout
+    from services.cli.layout import Instance, Layout
     from services.cli.settings import UpSettings
     from services.cli.supervisor.child import Child
     from services.mesh.node import Node
 
 _HEALTH_S = 0.1
 _XDS_S = 0.02
+_TURN_S = 2.0
+"""How long a service may keep the next one from starting: it may be one that cannot start at all."""
 _SLOW_S = 30.0
 """A start that takes longer says what it waits for."""
 
@@ -52,6 +54,8 @@ class OneBox:
         self._admin: dict[str, str] = {}
         self._supervisor = Supervisor(self)
         self._recorded = False
+        self._turns = asyncio.Semaphore(max(1, (os.cpu_count() or 1) - 1))
+        self._queued: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
         """Start, say when it serves, wait for a signal, end."""
@@ -71,31 +75,36 @@ class OneBox:
             self._console.event("stopped", "stopped")
 
     async def _start(self, kafka: str) -> None:
-        rooms = installed()
-        for room in sorted(set(ROOMS) - set(rooms)):
-            self._console.event("child_missing", f"  ! {room}: there is no such service here", name=room)
-        self._layout = lay_out(self._folder, self._settings, rooms, kafka)
+        self._layout = lay_out(self._folder, self._settings, kafka)
         self._admin = self._folder.admin()
         self._write_secrets()
-        start = self._supervisor.start
         if not self._settings.redis_url:
-            start(children.valkey(self._layout))
-        start(children.sandbox(self._layout))
-        for room in rooms:
-            if is_current(room, self._layout.database_url(room)):
-                self._start_service(room)
-        await asyncio.gather(self._migrate(), self._start_envoys())
+            self._supervisor.start(children.valkey(self._layout))
+        self._supervisor.start(children.sandbox(self._layout))
+        outdated = [room for room in ROOMS if not is_current(room, self._layout.database_url(room))]
+        for room in ROOMS:
+            if room not in outdated:
+                self._queue(room)
+        await asyncio.gather(self._migrate(outdated), self._start_envoys())
         await asyncio.gather(self._until_serving(), self._grpc_reached())
         self._recorded = True
         self._record()
         self._announce()
 
-    def _started(self) -> set[str]:
-        return {each.service for each in self._layout.instances if each.name in self._supervisor.children}
-
-    def _start_service(self, room: str) -> None:
+    def _queue(self, room: str) -> None:
         for instance in self._layout.of({room}):
-            self._supervisor.start(children.service(self._layout, instance, self._admin))
+            self._queued.append(asyncio.create_task(self._start_in_turn(instance)))
+
+    async def _start_in_turn(self, instance: Instance) -> None:
+        """Start config at once, others a few at a time: config takes longest, and everybody waits for it."""
+        spec = children.service(self._layout, instance, self._admin)
+        if instance.service == "config":
+            self._supervisor.start(spec)
+            return
+        async with self._turns:
+            child = self._supervisor.start(spec)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(child.ready.wait(), _TURN_S)
 
     async def _start_envoys(self) -> None:
         """Start all Envoys once config serves them: before that they would ask in vain, and say so."""
@@ -108,7 +117,10 @@ class OneBox:
 
     def _write_secrets(self) -> None:
         """Write the CA (once), and for this run the join tokens and the Envoys' bootstraps that hold them."""
-        with contextlib.suppress(FileExistsError):
+        if not self._folder.ca.exists():
+            (self._folder.pki / pki.KEY_FILE).unlink(
+                missing_ok=True
+            )  # of a first start that was killed between the two
             pki.save(pki.make_authority(), self._folder.pki)
         admins = {each.name: each.admin for each in self._layout.instances} | {EDGE: self._layout.edge_admin}
         nodes: list[Node] = [*map(self._layout.node, self._layout.instances), self._layout.edge]
@@ -122,15 +134,11 @@ class OneBox:
             )
             write_json(self._folder.envoy / f"{node.id}.json", made)
 
-    async def _migrate(self) -> None:
-        """Upgrade databases that need it in a process of its own; a service starts as soon as its own is done."""
-        urls = {
-            f"PAYMESH_{room.upper()}_DATABASE_URL": self._layout.database_url(room)
-            for room in with_migrations()
-            if room not in self._started()
-        }
-        if not urls:
+    async def _migrate(self, rooms: Sequence[str]) -> None:
+        """Upgrade the databases of ``rooms`` in a process of its own; a service starts as soon as its own is done."""
+        if not rooms:
             return
+        urls = {f"PAYMESH_{room.upper()}_DATABASE_URL": self._layout.database_url(room) for room in rooms}
         process = await asyncio.create_subprocess_exec(
             *python("-m", "services.cli.migrate"),
             env={**base_environ(), **urls},
@@ -144,7 +152,7 @@ class OneBox:
             async for line in process.stdout:
                 done = json.loads(line)
                 self._console.line("migrate", f"{done['room']} is at the newest schema after {done['took_s']} s")
-                self._start_service(done["room"])
+                self._queue(done["room"])
             if await process.wait():
                 raise CommandError(Exit.UNAVAILABLE, "A database could not be brought to the newest schema; see above.")
         finally:
@@ -152,12 +160,11 @@ class OneBox:
 
     async def _until_serving(self) -> None:
         """Wait until the edge says over REST that every instance of every service serves."""
-        wanted = {room: self._settings.instances[room] for room in ROOMS if self._layout.of({room})}
         next_word = self._console.since() + _SLOW_S
         edge = Edge(self._layout.rest, self._folder.ca)
         while True:
             health = await asyncio.to_thread(edge.health)
-            lacking = _lacking(health, wanted)
+            lacking = _lacking(health, self._settings.instances)
             if not lacking:
                 return
             if self._console.since() > next_word:
@@ -259,7 +266,7 @@ class OneBox:
         self._console.died(child, how, delay_s)
 
 
-def _lacking(health: dict[str, Any] | None, wanted: dict[str, int]) -> list[str]:
+def _lacking(health: dict[str, Any] | None, wanted: Mapping[str, int]) -> list[str]:
     """Return the services of which fewer serve than are wanted; all of them while the edge says nothing."""
     said = {each["service"]: each.get("healthy", 0) for each in (health or {}).get("services", [])}
     return [room for room, count in wanted.items() if said.get(room, 0) < count]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 from typing import TYPE_CHECKING
 
 from services.cli.exits import CommandError, Exit
 from services.cli.ports import is_free, owner
-from services.cli.settings import UpSettings, installed, up_settings
+from services.cli.settings import ROOMS, UpSettings, up_settings
 from services.platform.settings import ServiceSettings, SettingsError, load
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def preflight(folder: Folder, environ: Mapping[str, str]) -> UpSettings:
         settings = up_settings(environ)
     except SettingsError as error:
         faults += error.faults
-    faults += service_faults(environ, installed())
+    faults += service_faults(environ, ROOMS)
     if settings:
         faults += _port_faults(settings)
     if faults or not settings:

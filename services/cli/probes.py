@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 1.0
 _FAILURES = (OSError, TimeoutError, http.client.HTTPException, ValueError)
-DRAIN_S = 5.0
+DRAIN_S = 8.0
+"""Longer than the longest time-out of the contract, 5 s."""
+_LEAVE_S = 0.3
+"""Time for clients that are busy to see `connection: close` or GOAWAY, and to leave."""
 
 
 def accepts(socket: Path) -> Callable[[], Awaitable[bool]]:
@@ -90,14 +93,19 @@ class Edge:
 
 
 def drained(admin: int) -> Callable[[], Awaitable[None]]:
-    """Make an Envoy end what it has: its listeners ask clients to go, and its requests are waited for, DRAIN_S at most."""
+    """Make an Envoy end what it has begun, DRAIN_S at most.
+
+    First each answer asks its client to go; then nobody new is let in; then what is still at work is waited for.
+    """
 
     async def drain() -> None:
         with contextlib.suppress(*_FAILURES):
-            await asyncio.to_thread(ask, admin, "/drain_listeners?graceful", verb="POST")
             async with asyncio.timeout(DRAIN_S):
+                await asyncio.to_thread(ask, admin, "/drain_listeners?graceful", verb="POST")
+                await asyncio.sleep(_LEAVE_S)
+                await asyncio.to_thread(ask, admin, "/drain_listeners", verb="POST")
                 while await asyncio.to_thread(_active_requests, admin):  # noqa: ASYNC110 - it happens in another process
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(0.02)
 
     return drain
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -50,11 +49,6 @@ class UpSettings:
     metrics: bool
     databases: Mapping[str, str] = field(default_factory=dict)
     instances: Mapping[str, int] = field(default_factory=dict)
-
-
-def installed() -> tuple[str, ...]:
-    """Return the services that this installation has, in the order of ROOMS."""
-    return tuple(room for room in ROOMS if importlib.util.find_spec(f"services.{room}.settings"))
 
 
 def up_settings(environ: Mapping[str, str]) -> UpSettings:

@@ -7,12 +7,16 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import psutil
 import pytest
 
@@ -67,18 +71,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("m")
 
 
-@pytest.fixture(scope="module")
-def up(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+@contextlib.contextmanager
+def mesh(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A mesh that serves."""
+    (folder / "ready.json").unlink(missing_ok=True)  # one that was killed left it
     with (folder / "out").open("w") as out:
         arguments = command("up", "--data", folder / "d", "--ready-file", folder / "ready.json")
         process = subprocess.Popen(arguments, env=environ(), stdout=out, stderr=out)
-    if not until(lambda: (folder / "ready.json").exists() or process.poll() is not None, READY_S) or process.poll():
+    try:
+        until(lambda: (folder / "ready.json").exists() or process.poll() is not None, READY_S)
+        assert (folder / "ready.json").exists(), (folder / "out").read_text()[-4000:]
+        yield process
+    finally:
         process.kill()
-        pytest.fail((folder / "out").read_text()[-4000:])
-    yield process
-    process.kill()
-    process.wait()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def up(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The mesh that most tests here share."""
+    with mesh(folder) as process:
+        yield process
 
 
 def test_up_when_a_port_is_taken(folder: Path) -> None:
@@ -160,6 +173,61 @@ def test_mesh_when_its_supervisor_is_killed(folder: Path, up: subprocess.Popen[b
     up.wait()
     assert until(lambda: not [pid for pid in pids if psutil.pid_exists(pid)], 5)
     assert paymesh("status", "--data", folder / "d").returncode == Exit.NOT_FOUND
+
+
+class Client(threading.Thread):
+    """Reads its payments until it cannot, as fast as the contract lets eight of it; ``answers`` counts what came of it."""
+
+    def __init__(self, record: dict[str, Any], token: str, *, keep: bool) -> None:
+        """Call as the bearer of ``token``; ``keep`` one connection, or make one for each call."""
+        super().__init__(daemon=True)
+        self.answers: Counter[str] = Counter()
+        self._token, self._keep, self._url = token, keep, record["rest"]
+        self._context = ssl.create_default_context(cafile=record["ca"])
+
+    def run(self) -> None:
+        """Call until the mesh is gone."""
+        client = self._connect()
+        while not self.answers["refused"]:
+            try:
+                self.answers[str(client.get("/api/payments").status_code)] += 1
+            except httpx.ConnectError:  # nothing of ours was under way
+                self.answers["refused"] += 1
+            except httpx.HTTPError as error:
+                self.answers[repr(error)] += 1
+            if not self._keep:
+                client.close()
+                client = self._connect()
+            time.sleep(0.02)
+        client.close()
+
+    def _connect(self) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {self._token}"}
+        return httpx.Client(base_url=self._url, verify=self._context, headers=headers, timeout=10)
+
+
+def test_mesh_when_it_is_ended_under_load(folder: Path) -> None:
+    """An ordered end lets every call that was let in get its answer, and then leaves nothing."""
+    with mesh(folder) as process:
+        record = json.loads((folder / "ready.json").read_text())
+        context = ssl.create_default_context(cafile=record["ca"])
+        session = httpx.post(f"{record['rest']}/api/users/login", json=record["admin"], verify=context).json()[
+            "session"
+        ]
+        clients = [Client(record, session["access_token"], keep=bool(number % 4)) for number in range(8)]
+        for each in clients:
+            each.start()
+        time.sleep(1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == Exit.OK
+        for each in clients:
+            each.join(10)
+    total = sum((each.answers for each in clients), Counter())
+    assert set(total) == {"200", "refused"}
+    assert total["refused"] == len(clients)
+    assert total["200"] > 100
+    assert not [pid for pid in pids_of(record) if psutil.pid_exists(pid)]
+    assert not (folder / "ready.json").exists()
 
 
 def test_mesh_when_it_is_ended_while_starting(folder: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from services.cli import children
 from services.cli.folder import Folder
 from services.cli.layout import EDGE, Layout, lay_out
-from services.cli.settings import ROOMS, up_settings
+from services.cli.settings import up_settings
 
 ADMIN = {"username": "operator", "password": "known to user alone"}
 GIVEN = {
@@ -25,7 +25,7 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     """A layout of every service, laid out in an environment with secrets of its own."""
     for name, value in {**GIVEN, "AWS_SECRET_ACCESS_KEY": "x", "PAYMESH_FAILPOINT": "after-commit"}.items():
         monkeypatch.setenv(name, value)
-    return lay_out(Folder(tmp_path), up_settings(GIVEN), ROOMS, "127.0.0.1:9092")
+    return lay_out(Folder(tmp_path), up_settings(GIVEN), "127.0.0.1:9092")
 
 
 def test_ports_when_laid_out(layout: Layout) -> None:

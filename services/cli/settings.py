@@ -54,11 +54,15 @@ class UpSettings:
 def up_settings(environ: Mapping[str, str]) -> UpSettings:
     """Read the settings. Raises SettingsError with every fault at once."""
     faults: list[str] = []
-    plain = _Plain()
     try:
         plain = load(_Plain, environ)
     except SettingsError as error:
         faults += error.faults
+        plain = _Plain(  # what is wrong with these is said too
+            redis_url=environ.get("PAYMESH_REDIS_URL", ""),
+            kafka=environ.get("PAYMESH_KAFKA", ""),
+            log_level=environ.get("PAYMESH_LOG_LEVEL") or "info",
+        )
     faults += _shape_faults(plain)
     databases, instances = {}, {}
     for room in ROOMS:

@@ -49,6 +49,7 @@ def test_settings_when_everything_is_wrong() -> None:
         "PAYMESH_REST_PORT": "70000",
         "PAYMESH_GRPC_PORT": "x",
         "PAYMESH_METRICS": "perhaps",
+        "PAYMESH_REDIS_URL": "10.0.0.1:6379",
         "PAYMESH_CONFIG_INSTANCES": "2",
         "PAYMESH_USER_DATABASE_URL": "a file",
         "PAYMESH_RISK_INSTANCES": "0",

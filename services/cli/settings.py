@@ -22,7 +22,6 @@ SINGLE = frozenset({"config"})
 
 _SCHEMES = ("sqlite", "mysql", "mariadb", "postgresql")
 _ADDRESS = re.compile(r"[A-Za-z0-9.\-\[\]:]+:[0-9]{1,5}")
-_LEVELS = ("debug", "info", "warning", "error")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +30,7 @@ class _Plain:
     grpc_port: int = setting("Loopback port of the edge for gRPC; 0: a free one.", 8444, low=0, high=65535)
     redis_url: str = setting("URL of a Redis to use; empty: an embedded Valkey is started.", "")
     kafka: str = setting("host:port of a Kafka to use; empty: the embedded broker.", "")
-    log_level: str = setting("Lowest level that the services log: debug, info, warning or error.", "info")
+    log_level: str = setting("Lowest level that is logged; the services say which there are.", "info")
     metrics: bool = setting(
         "Whether each service gets a loopback port for Prometheus; they stand in run.json.", default=False
     )
@@ -61,7 +60,6 @@ def up_settings(environ: Mapping[str, str]) -> UpSettings:
         plain = _Plain(  # what is wrong with these is said too
             redis_url=environ.get("PAYMESH_REDIS_URL", ""),
             kafka=environ.get("PAYMESH_KAFKA", ""),
-            log_level=environ.get("PAYMESH_LOG_LEVEL") or "info",
         )
     faults += _shape_faults(plain)
     databases, instances = {}, {}
@@ -100,6 +98,4 @@ def _shape_faults(plain: _Plain) -> list[str]:
         faults.append("PAYMESH_REDIS_URL must begin with redis://, rediss:// or unix://.")
     if plain.kafka and not all(_ADDRESS.fullmatch(each) for each in plain.kafka.split(",")):
         faults.append(f"PAYMESH_KAFKA={plain.kafka!r}: must be host:port, several joined by a comma.")
-    if plain.log_level not in _LEVELS:
-        faults.append(f"PAYMESH_LOG_LEVEL={plain.log_level!r}: must be one of {', '.join(_LEVELS)}.")
     return faults

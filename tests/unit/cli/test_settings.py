@@ -60,7 +60,7 @@ def test_settings_when_everything_is_wrong() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("REDIS_URL", "10.0.0.1:6379"), ("KAFKA", "10.0.0.1"), ("LOG_LEVEL", "loud"), ("GRPC_PORT", "8443")],
+    [("REDIS_URL", "10.0.0.1:6379"), ("KAFKA", "10.0.0.1"), ("GRPC_PORT", "8443")],
 )
 def test_settings_when_one_has_no_sense(name: str, value: str) -> None:
     """A value of the right kind that cannot work is refused too."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import grpc
 
 from services.platform.process import App, Running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
+
+
+R = TypeVar("R")
 
 
 class Served:
@@ -20,6 +23,7 @@ class Served:
     def __init__(self, app: App) -> None:
         """Serve ``app`` at its settings' socket."""
         self._app, self._loop = app, asyncio.new_event_loop()
+        self._stopped = False
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self.channel = grpc.insecure_channel(app.settings.listen)
 
@@ -31,15 +35,21 @@ class Served:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop it in order."""
+        """Stop it, unless that was done."""
         self.channel.close()
-        self._await(self._running.stop)
+        self.stop()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
 
+    def stop(self) -> None:
+        """Stop it in order."""
+        if not self._stopped:
+            self._stopped = True
+            self._await(self._running.stop)
+
     def call(
         self,
-        method: Callable[..., Any],
+        method: Callable[..., R],
         request: object,
         *,
         user: int = 0,
@@ -48,7 +58,7 @@ class Served:
         key: str = "",
         timeout: float = 10,
         **metadata: str,
-    ) -> Any:
+    ) -> R:
         """Call a stub's method as ``peer`` on behalf of ``user``; ``key`` is the idempotency key."""
         headers = {
             "x-forwarded-client-cert": f"Hash=00;URI=spiffe://paymesh/ns/default/sa/{peer}",
@@ -63,5 +73,5 @@ class Served:
     async def _make(self) -> Running:
         return Running(self._app)  # grpc.aio binds the server to the loop that makes it
 
-    def _await(self, make: Callable[[], Any]) -> Any:
+    def _await(self, make: Callable[[], Coroutine[Any, Any, R]]) -> R:
         return asyncio.run_coroutine_threadsafe(make(), self._loop).result(15)

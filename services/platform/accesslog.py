@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 import time
@@ -35,14 +36,23 @@ def finish(call: Call, error: BaseException | None, span: Span | None) -> None:
     """Count a finished call and put down its line where it has one. Called on the event loop: it never blocks."""
     method = call.method
     assert method is not None
-    reason = "" if error is None else error.reason if isinstance(error, DomainError) else "INTERNAL"
-    code = contract().reasons[reason].code if reason else "OK"
+    reason, code = _outcome(error)
     _counter(method.full_name, code).inc()
     if span is not None:
         span.set_attribute("rpc.grpc.status", code)
         span.end()
     if reason or method.audit or span is not None:
         _LINES.append(_line(call, reason, error, audited=method.audit))
+
+
+def _outcome(error: BaseException | None) -> tuple[str, str]:
+    """Return the reason ("" when there was no error) and the google.rpc.Code of a finished call."""
+    if error is None:
+        return "", "OK"
+    if isinstance(error, asyncio.CancelledError):
+        return "CANCELLED", "CANCELLED"
+    known = contract().reasons.get(error.reason) if isinstance(error, DomainError) else None
+    return (known.name, known.code) if known else ("INTERNAL", "INTERNAL")
 
 
 def _line(call: Call, reason: str, error: BaseException | None, *, audited: bool) -> dict[str, Any]:

@@ -47,7 +47,8 @@ def versions_without_gap(
         .where(o.topic.in_(topics))
         .group_by(o.event_key)
     )  # fmt: skip
-    examined, breaches = 0, []
+    examined = 0
+    breaches: list[str] = []
     for row in connection.execute(query):
         examined += 1
         if not (row.low == 1 and row.high == row.n == row.kinds) and len(breaches) < _SHOWN:

@@ -17,13 +17,13 @@ FAILURES = (redis.RedisError, OSError)
 """What a call may raise when Redis does not answer."""
 
 
-def connect(url: str) -> redis.Redis:
+def connect(url: str, *, retries: int = 1) -> redis.Redis:
     """Return a client with short time-outs (0.25 s) and one retry; no connection is made yet. Values are bytes."""
     return redis.Redis.from_url(
         url,
         socket_timeout=0.25,
         socket_connect_timeout=0.25,
-        retry=Retry(ExponentialBackoff(cap=0.05, base=0.01), 1),
+        retry=Retry(ExponentialBackoff(cap=0.05, base=0.01), retries),
         health_check_interval=30,
     )
 

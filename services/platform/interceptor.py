@@ -6,6 +6,7 @@ of a step or of the handler are mapped to google.rpc.Status in one place.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 import uuid
@@ -27,6 +28,8 @@ from services.platform.status import InvalidArgument, grpc_code, status_of
 
 if TYPE_CHECKING:
     from services.contract.model import Method
+
+    Handler = grpc.RpcMethodHandler[Any, Any]
 
 _CURRENT: ContextVar[Call] = ContextVar("paymesh_call")
 _PEER = re.compile(r"URI=spiffe://paymesh/ns/[^/;,]+/sa/([a-z0-9-]+)")
@@ -105,9 +108,9 @@ def authorize(call: Call) -> None:
         if scope not in scopes:
             raise DomainError("SCOPE_MISSING", scope=scope)
     owner = method.owner
-    if owner and owner.field and owner.lifted_by not in scopes:
-        if getattr(call.request, owner.field) != call.caller.subject:
-            raise DomainError("NOT_OWNER", field=owner.field)
+    owned = owner is None or not owner.field or owner.lifted_by in scopes
+    if owner and not owned and getattr(call.request, owner.field) != call.caller.subject:
+        raise DomainError("NOT_OWNER", field=owner.field)
 
 
 def validate(call: Call) -> None:
@@ -148,19 +151,19 @@ def _path(violation: Any) -> str:  # noqa: ANN401 - a message of protovalidate's
     return path
 
 
-class Interceptor(aio.ServerInterceptor):  # type: ignore[misc] - grpc's stubs leave it untyped
+class Interceptor(aio.ServerInterceptor):
     """Wraps each unary method of the contract once and keeps the wrapped handler."""
 
     def __init__(self, revoked: Container[str], trace_ratio: float) -> None:
         """Refuse sessions in ``revoked``; trace ``trace_ratio`` of the calls whose caller did not decide."""
         self._revoked, self._ratio = revoked, trace_ratio
-        self._wrapped: dict[str, grpc.RpcMethodHandler] = {}
+        self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler | None]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler | None:
+    ) -> Handler | None:
         """Return the wrapped handler of a method."""
         path = handler_call_details.method
         known = self._wrapped.get(path)
@@ -182,14 +185,19 @@ class Interceptor(aio.ServerInterceptor):  # type: ignore[misc] - grpc's stubs l
             metadata = {k: v for k, v in context.invocation_metadata() if isinstance(v, str)}
             call = Call(method, context, request, metadata, revoked)
             _CURRENT.set(call)
-            traced = telemetry.sampled(metadata.get("traceparent", ""), ratio)
-            span = telemetry.span(method.full_name, metadata.get("traceparent", "")) if traced else None
+            parent, span = metadata.get("traceparent", ""), None
+            if telemetry.sampled(parent, ratio):
+                span = telemetry.span(method.full_name, parent)
+                metadata["traceparent"] = telemetry.traceparent_of(span)  # what is called from here hangs below it
             error: BaseException | None = None
             try:
                 for step in STEPS:
                     step(call)
                 return await handler(request, context)
-            except (DomainError, Exception) as raised:  # noqa: BLE001 - mapped to a status right below
+            except asyncio.CancelledError as gone:  # the caller hung up, or its time is over
+                error = gone
+                raise
+            except Exception as raised:  # noqa: BLE001 - mapped to a status right below
                 error = raised
             finally:
                 observe(time.monotonic() - call.began)
@@ -204,7 +212,8 @@ async def _refuse(call: Call, error: BaseException | None) -> None:
     """End a call with the status of its error; what is not a DomainError is INTERNAL, and its text stays here."""
     if isinstance(error, aio.AbortError):
         raise error
-    known = error if isinstance(error, DomainError) else DomainError("INTERNAL", request_id=call.request_id)
-    status = status_of(known, call.metadata.get("accept-language", ""))
+    known = error if isinstance(error, DomainError) and error.reason in contract().reasons else None
+    said = known or DomainError("INTERNAL", request_id=call.request_id)
+    status = status_of(said, call.metadata.get("accept-language", ""))
     trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status.SerializeToString())]
     await call.context.abort(grpc_code(status), status.message, trailing_metadata=tuple(trailers))

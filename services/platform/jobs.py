@@ -34,6 +34,6 @@ class Every:
         while not self._stopping.is_set():
             try:
                 self._work()
-            except Exception:
+            except Exception:  # noqa: BLE001 - a job outlives its failures
                 telemetry.log.exception("job.failed", job=self._name)
             self._stopping.wait(self._seconds * random.uniform(0.9, 1.1))  # noqa: S311 - jitter

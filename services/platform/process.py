@@ -96,9 +96,14 @@ class Running:
         settings = app.settings
         self.server = aio.server(
             interceptors=[Interceptor(app.revoked, settings.trace_ratio)],
-            options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 4 << 20), ("grpc.max_concurrent_streams", 2000)],
-        )  # fmt: skip
+            options=[
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", 4 << 20),
+                ("grpc.max_concurrent_streams", 2000),
+            ],
+        )
         self.health = HealthServicer()
+        self._full_name = contract().services[app.name].full_name
         self._parts: list[Part] = [AccessLog(), *app.parts]
         if settings.mesh_address:
             self._parts.append(Registration(app.name, settings))
@@ -106,27 +111,24 @@ class Running:
     async def start(self) -> None:
         """Start the parts and the server; healthy when it returns."""
         listen = self.app.settings.listen
-        socket = Path(listen.removeprefix("unix:"))
-        if listen.startswith("unix:") and socket.exists():
-            socket.unlink()
+        _clear(listen)
         self.app.register(self.server)
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self.server)
-        names = (contract().services[self.app.name].full_name, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self.server)
+        reflection.enable_server_reflection((self._full_name, reflection.SERVICE_NAME), self.server)
         if not self.server.add_insecure_port(listen):
             raise OSError(f"cannot listen on {listen}")
         for part in self._parts:
             if not isinstance(part, Registration):
                 await _maybe(part.start())
         await self.server.start()
-        await self.health.set("", health_pb2.HealthCheckResponse.SERVING)
+        await self._say(serving=True)
         for part in self._parts:
             if isinstance(part, Registration):
                 part.start()
 
     async def stop(self) -> None:
         """Unready, drain, close: in this order, so that no call fails that was let in."""
-        await self.health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._say(serving=False)
         for part in self._parts:
             if isinstance(part, Registration):
                 await asyncio.to_thread(part.stop)
@@ -135,6 +137,19 @@ class Running:
         for part in reversed(self._parts):
             if not isinstance(part, Registration):
                 await _maybe(part.stop())
+
+    async def _say(self, *, serving: bool) -> None:
+        """Tell those who watch, of the process as a whole and of its service."""
+        answer = health_pb2.HealthCheckResponse
+        status = answer.SERVING if serving else answer.NOT_SERVING
+        for name in ("", self._full_name):
+            await self.health.set(name, status)
+
+
+def _clear(listen: str) -> None:
+    """Remove the socket that a process before this one left behind."""
+    if listen.startswith("unix:"):
+        Path(listen.removeprefix("unix:")).unlink(missing_ok=True)
 
 
 async def _maybe(result: Awaitable[None] | None) -> None:
@@ -148,7 +163,7 @@ def run(name: str, settings_class: type[S], build: Callable[[S], App]) -> None:
     try:
         settings = load(settings_class)
     except SettingsError as error:
-        print(f"paymesh {name} cannot start:\n" + "\n".join(f"  - {f}" for f in error.faults), file=sys.stderr)
+        sys.stderr.write(f"paymesh {name} cannot start:\n" + "".join(f"  - {fault}\n" for fault in error.faults))
         sys.exit(EXIT_BAD_INPUT)
     sys.setswitchinterval(0.001)  # the loop and the batcher share one interpreter lock: neither may hold it for long
     telemetry.start(name, settings)

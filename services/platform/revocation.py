@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from services.platform import telemetry
 from services.platform.cache import FAILURES, attempt, connect
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import redis
+    from redis.client import PubSub
 
 _CHANNEL = "paymesh:sessions:revoked"
 _SERIES = "paymesh:sessions:revoked:until"
@@ -47,7 +48,7 @@ class RevokedSessions:
     def __init__(self, url: str) -> None:
         """Listen at Redis ``url`` once started."""
         self._url, self._until = url, dict[str, int]()
-        self._stopping = False
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="revocation", daemon=True)
 
     def __contains__(self, session_id: object) -> bool:
@@ -60,29 +61,44 @@ class RevokedSessions:
 
     def stop(self) -> None:
         """Stop listening."""
-        self._stopping = True
+        self._stopping.set()
         self._thread.join(timeout=3)
 
     def _work(self) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
+            # No retries: a subscription that was renewed behind our back would have missed what was told meanwhile.
+            client = connect(self._url, retries=0)
             try:
-                self._listen(connect(self._url))
+                self._listen(client)
             except FAILURES as error:
                 telemetry.log.warning("revocation.redis_unavailable", error=type(error).__name__)
-                time.sleep(0.5)
+            except Exception:  # noqa: BLE001 - whatever was told, the next one must be heard
+                telemetry.log.exception("revocation.failed")
+            finally:
+                client.close()
+            self._stopping.wait(0.3)
 
     def _listen(self, client: redis.Redis) -> None:
-        with client.pubsub(ignore_subscribe_messages=True) as pubsub:
+        pubsub: PubSub = client.pubsub()  # type: ignore[no-untyped-call] # redis-py leaves it so
+        with pubsub:
             pubsub.subscribe(_CHANNEL)
-            # Read the series after subscribing, so that nothing falls between the two.
-            for member, until in client.zrange(_SERIES, 0, -1, withscores=True):
-                self._until[member.decode()] = int(until)
-            while not self._stopping:
+            while not self._stopping.is_set():
                 message = pubsub.get_message(timeout=0.2)
-                if message:
+                if message is None:
+                    continue
+                if message["type"] == "subscribe":
+                    self._read(client)  # from now on all is told to us: nothing falls between the two
+                elif message["type"] == "message":
                     until, _, session_id = message["data"].decode().partition(":")
                     self._until[session_id] = int(until)
                     self._forget(int(time.time() * 1000))
+
+    def _read(self, client: redis.Redis) -> None:
+        """Take over what was told before we listened."""
+        told = cast("list[tuple[bytes, float]]", client.zrange(_SERIES, 0, -1, withscores=True))
+        for member, until in told:
+            self._until[member.decode()] = int(until)
+        self._forget(int(time.time() * 1000))
 
     def _forget(self, now_ms: int) -> None:
         for session_id in [s for s, until in self._until.items() if until < now_ms]:

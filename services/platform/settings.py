@@ -27,10 +27,16 @@ class SettingsError(Exception):
 
 
 def setting(
-    help_text: str, default: Any = dataclasses.MISSING, *, low: float | None = None, high: float | None = None
+    help_text: str,
+    default: object = dataclasses.MISSING,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    words: tuple[str, ...] = (),
 ) -> Any:  # noqa: ANN401 - dataclasses.field is untyped too
-    """Declare a setting: a sentence on what it does, its default (none: it is required), and its range."""
-    return dataclasses.field(default=default, metadata={"help": help_text, "low": low, "high": high})
+    """Declare a setting: a sentence on what it does, its default (none: it is required), and its range or its words."""
+    metadata = {"help": help_text, "low": low, "high": high, "words": words}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +59,7 @@ class ServiceSettings:
     kafka: str = setting("host:port of a Kafka broker.", "127.0.0.1:9092")
     relay_unread_max: int = setting("Messages in a partition that no consumer has read yet, at most; 0: no limit. "
                                     "The embedded broker drops old ones, so it has one.", 0, low=0)  # fmt: skip
-    log_level: str = setting("Lowest level that is logged: debug, info, warning or error.", "info")
+    log_level: str = setting("Lowest level that is logged.", "info", words=("debug", "info", "warning", "error"))
     trace_ratio: float = setting("Share of calls that are traced where the caller did not decide.", 0.01, low=0, high=1)
     metrics_port: int = setting("Loopback port that Prometheus scrapes; 0: none.", 0, low=0, high=65535)
 
@@ -83,11 +89,15 @@ def _parse(kind: Any, text: str, metadata: Mapping[str, Any]) -> object:  # noqa
             raise ValueError("write true or false")
         return text.lower() in {"1", "true"}
     if kind not in {int, float}:
+        if metadata["words"] and text not in metadata["words"]:
+            raise ValueError(f"write one of {', '.join(metadata['words'])}")
         return kind(text)
     try:
         value = kind(text)
     except ValueError:
         raise ValueError(f"is not a number ({kind.__name__})") from None
+    if value != value:  # noqa: PLR0124 - NaN lies between all limits
+        raise ValueError("is not a number (float)")
     low, high = metadata["low"], metadata["high"]
     if (low is not None and value < low) or (high is not None and value > high):
         raise ValueError(f"must lie between {low} and {high}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from services.contract.load import contract
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 DOMAIN = "paymesh"
+
+_VIOLATIONS_BYTES = 4_500
+"""A status travels base64 in a trailer, of which gRPC takes 8 KiB: a longer list would be lost as a whole."""
 
 _CODES: Mapping[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -52,11 +56,21 @@ def status_of(error: DomainError, language: str = "en") -> status_pb2.Status:
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
     details = [_any(info)]
     if isinstance(error, InvalidArgument):
-        bad = error_details_pb2.BadRequest()
-        for path, rule, text in error.violations:
-            bad.field_violations.add(field=path, description=text, reason=rule)
-        details.append(_any(bad))
+        details.append(_any(_bad_request(error.violations)))
     return status_pb2.Status(code=reason.code_number, message=text_of(error, language), details=details)
+
+
+def _bad_request(violations: Sequence[tuple[str, str, str]]) -> error_details_pb2.BadRequest:
+    bad, size = error_details_pb2.BadRequest(), 0
+    for listed, (path, rule, text) in enumerate(violations):
+        one = bad.field_violations.add(field=path, description=text, reason=rule)
+        size += one.ByteSize() + 3
+        if size > _VIOLATIONS_BYTES:
+            one.CopyFrom(
+                error_details_pb2.BadRequest.FieldViolation(description=f"and {len(violations) - listed} more")
+            )
+            break
+    return bad
 
 
 def grpc_code(status: status_pb2.Status) -> grpc.StatusCode:
@@ -69,7 +83,11 @@ def error_from(call: grpc.RpcError) -> DomainError:
     trailers: Sequence[tuple[str, str | bytes]] = call.trailing_metadata() or () if isinstance(call, grpc.Call) else ()
     for key, value in trailers:
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
-            for detail in status_pb2.Status.FromString(value).details:
+            try:
+                details = status_pb2.Status.FromString(value).details
+            except DecodeError:
+                break
+            for detail in details:
                 info = error_details_pb2.ErrorInfo()
                 if detail.Unpack(info) and info.domain == DOMAIN and info.reason in contract().reasons:
                     return DomainError(info.reason, **dict(info.metadata))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +26,14 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 _TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
 """Local variables hold what must not be logged: requests, rows, tokens."""
 
+_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+"""W3C's header. It comes from the client: what is not one counts as none."""
+
 _TIMES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 CALLS = Counter("paymesh_calls_total", "Calls answered, by method and google.rpc.Code.", ("method", "code"))
 CALL_SECONDS = Histogram("paymesh_call_seconds", "Time to answer a call.", ("method",), buckets=_TIMES)
 BATCH_SIZE = Histogram("paymesh_batch_size", "Items in one batch.", ("kind",), buckets=(1, 2, 5, 10, 20, 50, 100, 200))
-OUTBOX_LAG = Gauge("paymesh_outbox_unpublished", "Outbox rows that wait for the relay.")
+OUTBOX_LAG = Gauge("paymesh_outbox_unpublished", "Outbox rows that wait for the relay, at most a batch.")
 EVENTS_TAKEN = Counter("paymesh_events_taken_total", "Events handled, by topic and outcome.", ("topic", "outcome"))
 
 
@@ -70,19 +74,18 @@ def start(service: str, settings: ServiceSettings) -> None:
 
 def sampled(traceparent: str, ratio: float) -> bool:
     """Whether a call is traced: as the caller's W3C ``traceparent`` says, else by chance of ``ratio``."""
-    if len(traceparent) == 55:
-        return traceparent[-1] in "13579bdf"
+    known = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
+    if known:
+        return bool(int(known[3], 16) & 1)
     return random.random() < ratio  # noqa: S311 - no secret
 
 
 def span(name: str, traceparent: str) -> trace.Span:
     """Begin a span under the caller's."""
     context = None
-    if len(traceparent) == 55:
-        _, trace_id, parent, flags = traceparent.split("-")
-        remote = trace.SpanContext(
-            int(trace_id, 16), int(parent, 16), is_remote=True, trace_flags=trace.TraceFlags(int(flags, 16))
-        )
+    if known := _TRACEPARENT.fullmatch(traceparent):
+        trace_id, parent, flags = (int(part, 16) for part in known.groups())
+        remote = trace.SpanContext(trace_id, parent, is_remote=True, trace_flags=trace.TraceFlags(flags))
         context = trace.set_span_in_context(trace.NonRecordingSpan(remote))
     return trace.get_tracer("paymesh").start_span(name, context=context)
 

@@ -38,9 +38,11 @@ def idempotency_key(call: Call, request: Any) -> IdempotencyKey | None:  # noqa:
     """
     if not call.idempotency_key:
         return None
-    plain = type(request)()
-    plain.CopyFrom(request)
-    plain.ClearField("request_id")
+    plain = request
+    if request.request_id:
+        plain = type(request)()
+        plain.CopyFrom(request)
+        plain.ClearField("request_id")
     fingerprint = hashlib.sha256(plain.SerializeToString(deterministic=True)).digest()
     assert call.method is not None
     return IdempotencyKey(Scope(call.caller.subject, call.method.name, call.idempotency_key), fingerprint)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent import futures
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import grpc
 
@@ -12,6 +12,7 @@ from paymesh.order.v1 import order_pb2, order_service_pb2, order_service_pb2_grp
 from paymesh.risk.v1 import risk_pb2, risk_service_pb2, risk_service_pb2_grpc
 
 if TYPE_CHECKING:
+    Context = grpc.ServicerContext
     from paymesh.risk.v1.risk_pb2 import Assessment
 
 
@@ -50,7 +51,7 @@ class FakeMesh(risk_service_pb2_grpc.RiskServiceServicer, order_service_pb2_grpc
         self.orders[order_id] = order
 
     def BatchAssessPayments(
-        self, request: risk_service_pb2.BatchAssessPaymentsRequest, context: Any
+        self, request: risk_service_pb2.BatchAssessPaymentsRequest, context: Context
     ) -> risk_service_pb2.BatchAssessPaymentsResponse:
         """Assess by the list of blocked users."""
         if self.risk_down:
@@ -64,7 +65,7 @@ class FakeMesh(risk_service_pb2_grpc.RiskServiceServicer, order_service_pb2_grpc
         return risk_service_pb2.BatchAssessPaymentsResponse(assessments=found, unreachable_decision=self.unreachable)
 
     def BatchGetOrders(
-        self, request: order_service_pb2.BatchGetOrdersRequest, context: Any
+        self, request: order_service_pb2.BatchGetOrdersRequest, context: Context
     ) -> order_service_pb2.BatchGetOrdersResponse:
         """Return the orders that are known."""
         found = [self.orders[i] for i in request.ids if i in self.orders]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.kernel.errors import DomainError
 from services.kernel.idempotency import IdempotencyKey, Once, Scope, Stored
@@ -19,9 +20,11 @@ class FakeClock:
         self.ms = now_ms
 
     def now_ms(self) -> int:
+        """What it was turned to."""
         return self.ms
 
     def monotonic(self) -> float:
+        """The same, in seconds."""
         return self.ms / 1000
 
 

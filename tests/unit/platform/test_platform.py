@@ -26,11 +26,12 @@ class Example(ServiceSettings):
 
 def test_settings_report_every_fault_at_once() -> None:
     """Missing, unreadable and out of range, all in one go, each with its name and what it is for."""
-    environ = {"PAYMESH_RATIO": "2", "PAYMESH_EAGER": "perhaps", "PAYMESH_INSTANCE": "x", "PAYMESH_LISTEN": "unix:a"}
+    environ = {"PAYMESH_RATIO": "2", "PAYMESH_EAGER": "perhaps", "PAYMESH_INSTANCE": "x", "PAYMESH_LISTEN": "unix:a",
+               "PAYMESH_LOG_LEVEL": "loud", "PAYMESH_TRACE_RATIO": "nan"}  # fmt: skip
     with pytest.raises(SettingsError) as caught:
         load(Example, environ)
     assert [fault.split("=")[0].split(" ")[0] for fault in caught.value.faults] == [
-        "PAYMESH_DATA", "PAYMESH_INSTANCE", "PAYMESH_RATIO", "PAYMESH_EAGER",
+        "PAYMESH_DATA", "PAYMESH_INSTANCE", "PAYMESH_LOG_LEVEL", "PAYMESH_TRACE_RATIO", "PAYMESH_RATIO", "PAYMESH_EAGER",
     ]  # fmt: skip
 
 

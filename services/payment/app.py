@@ -17,7 +17,7 @@ from services.payment.servicer import PaymentServicer
 from services.payment.store import SqlStore
 from services.payment.store.tables import outbox, relay_lease
 from services.platform import cache
-from services.platform.batcher import Batcher, Limits
+from services.platform.batcher import Batcher, Handler, Limits
 from services.platform.client import MeshChannel
 from services.platform.consumer import EventConsumer
 from services.platform.database import Database
@@ -52,7 +52,7 @@ def build(settings: Settings) -> App:
         merchant_id=settings.merchant_id,
         committed=relay.nudge,
     )
-    handlers = {
+    handlers: dict[str, Handler] = {
         "create_payments": partial(usecases.create_payments, ports),
         "refund_payments": partial(usecases.refund_payments, ports),
         "top_up_balances": partial(usecases.top_up_balances, ports),

@@ -41,7 +41,7 @@ def payments_by_order(connection: sa.Connection) -> Iterator[tuple[int, int, str
     """Yield (order id, payment id, status, captured, refunded, age in ms) of payments that took money; for I9."""
     p = t.payments.c
     query = sa.select(p.order_id, p.id, p.status, p.captured_minor, p.refunded_minor, p.update_ms)
-    yield from connection.execute(query.where(p.status.in_(_CAPTURED)))  # type: ignore[misc]
+    yield from connection.execute(query.where(p.status.in_(_CAPTURED)))
 
 
 def _count(connection: sa.Connection, table: sa.Table) -> int:
@@ -57,7 +57,7 @@ def _transactions_balance(connection: sa.Connection) -> Finding:
         sa.select(e.transaction_id, total, lines, currencies)
         .select_from(t.ledger_entries.outerjoin(t.accounts, e.account_id == a.id))
         .group_by(e.transaction_id)
-        .having(sa.or_(total != 0, lines < 2, currencies != 1))  # noqa: PLR2004 - double entry
+        .having(sa.or_(total != 0, lines < 2, currencies != 1))
     )
     rows = connection.execute(unbalanced.limit(_SHOWN)).all()
     breaches = [f"transaction {r[0]}: {r[2]} entries in {r[3]} currencies sum to {r[1]}" for r in rows]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from services.platform.client import MeshChannel
 
 _BLOCK = risk_pb2.Assessment.DECISION_BLOCK
+_PASS = frozenset({risk_pb2.Assessment.DECISION_APPROVE, risk_pb2.Assessment.DECISION_REVIEW})
 
 
 def _timeout_ms(path: str, deadline: float) -> int:
@@ -42,11 +43,13 @@ class RiskClient:
         try:
             answer = self._mesh.call(self._stub.BatchAssessPayments, request, _timeout_ms(self.PATH, deadline))
         except DomainError:
-            if self._unreachable == _BLOCK:
+            if self._unreachable not in _PASS:
                 raise DomainError("UNAVAILABLE") from None
             return [False] * len(payments)
         self._unreachable = answer.unreachable_decision or _BLOCK
-        return [a.decision == _BLOCK for a in answer.assessments]
+        if [a.payment_id for a in answer.assessments] != [p.payment_id for p in payments]:
+            raise DomainError("UNAVAILABLE")  # a verdict never falls on another payment
+        return [a.decision not in _PASS for a in answer.assessments]
 
 
 class OrderClient:

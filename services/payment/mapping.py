@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from paymesh.order.v1 import order_event_pb2, order_pb2
 from paymesh.payment.v1 import payment_event_pb2, payment_pb2
 from paymesh.payment.v1 import payment_service_pb2 as pb
 from paymesh.risk.v1 import risk_service_pb2
+from paymesh.type.v1 import money_pb2
 from services.kernel.money import Money
 from services.payment import states, usecases
 from services.payment.domain import KnownOrder, Method
@@ -15,6 +17,7 @@ from services.platform import wire
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
+    from google.protobuf.timestamp_pb2 import Timestamp
 
     from services.payment.domain import AccountKey, Payment, Refund
     from services.payment.ports import Moved, ToAssess
@@ -26,12 +29,12 @@ _METHOD = {method: payment_pb2.Payment.Method.Value(f"METHOD_{method.upper()}") 
 _METHOD_FROM = {number: method for method, number in _METHOD.items()}
 
 
-def create_payment(call: Call, request: pb.CreatePaymentRequest) -> usecases.CreatePayment:
-    """Read a request to pay."""
+def create_payment(call: Call, request: pb.CreatePaymentRequest, payment_id: int) -> usecases.CreatePayment:
+    """Read a request to pay; ``payment_id`` is a new id."""
     key = wire.idempotency_key(call, request)
     assert key is not None
     shown = wire.money_from(request.amount) if request.HasField("amount") else None
-    return usecases.CreatePayment(call.caller, key, request.order_id, _METHOD_FROM[request.method], shown)
+    return usecases.CreatePayment(call.caller, key, request.order_id, _METHOD_FROM[request.method], shown, payment_id)
 
 
 def refund_payment(call: Call, request: pb.RefundPaymentRequest) -> usecases.RefundPayment:
@@ -49,6 +52,18 @@ def top_up_balance(call: Call, request: pb.TopUpBalanceRequest) -> usecases.TopU
     return usecases.TopUpBalance(call.caller, key, request.user_id, wire.money_from(request.amount))
 
 
+@lru_cache(maxsize=4096)
+def _money(currency_code: str, minor_units: int) -> money_pb2.Money:
+    """Render an amount. One message for all who need it: they copy it."""
+    return money_pb2.Money(currency_code=currency_code, minor_units=minor_units)
+
+
+@lru_cache(maxsize=64)
+def _time(ms: int) -> Timestamp:
+    """Render a time, mostly that of the batch. One message for all who need it: they copy it."""
+    return wire.timestamp(ms)
+
+
 def payment(p: Payment) -> payment_pb2.Payment:
     """Render a payment."""
     currency = p.amount.currency_code
@@ -57,13 +72,13 @@ def payment(p: Payment) -> payment_pb2.Payment:
         payment_no=p.payment_no,
         order_id=p.order_id,
         user_id=p.user_id,
-        amount={"currency_code": currency, "minor_units": p.amount.minor_units},
-        refunded={"currency_code": currency, "minor_units": p.refunded},
+        amount=_money(currency, p.amount.minor_units),
+        refunded=_money(currency, p.refunded),
         method=_METHOD[p.method],
         status=_STATUS[p.status],
         failure_reason=p.failure_reason,
-        create_time=wire.timestamp(p.create_ms),
-        update_time=wire.timestamp(p.update_ms),
+        create_time=_time(p.create_ms),
+        update_time=_time(p.update_ms),
     )
 
 
@@ -76,8 +91,8 @@ def refund(r: Refund) -> payment_pb2.Refund:
         amount=wire.money(r.amount),
         note=r.note,
         status=_REFUND_STATUS[r.status],
-        create_time=wire.timestamp(r.create_ms),
-        update_time=wire.timestamp(r.update_ms),
+        create_time=_time(r.create_ms),
+        update_time=_time(r.update_ms),
     )
 
 
@@ -108,14 +123,14 @@ def event(moved: Moved) -> Message | None:
     """Render the event that entering a state publishes; None: that state publishes none."""
     p, step = moved.payment, moved.step
     currency = p.amount.currency_code
-    facts = {
+    facts: dict[str, Any] = {
         "payment_id": p.id,
         "version": step.version,
-        "event_time": wire.timestamp(step.at_ms),
+        "event_time": _time(step.at_ms),
         "payment_no": p.payment_no,
         "order_id": p.order_id,
         "user_id": p.user_id,
-        "amount": {"currency_code": currency, "minor_units": p.amount.minor_units},
+        "amount": _money(currency, p.amount.minor_units),
         "method": _METHOD[p.method],
     }
     match states.EVENTS.get(step.status):
@@ -145,7 +160,7 @@ def to_assess(payments: list[ToAssess]) -> risk_service_pb2.BatchAssessPaymentsR
                 payment_id=p.payment_id,
                 user_id=p.user_id,
                 order_id=p.order_id,
-                amount={"currency_code": p.amount.currency_code, "minor_units": p.amount.minor_units},
+                amount=wire.money(p.amount),
                 method=_METHOD[p.method],
             )
             for p in payments

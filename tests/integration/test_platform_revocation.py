@@ -39,7 +39,7 @@ def revoked(redis_url: str) -> Iterator[RevokedSessions]:
 def test_revocation_is_heard_within_a_second(redis_url: str, revoked: RevokedSessions) -> None:
     """By those who listen, and by those who begin to listen later."""
     with cache.connect(redis_url) as client:
-        assert within(2, lambda: bool(client.pubsub_numsub("paymesh:sessions:revoked")[0][1]))  # type: ignore[index]
+        assert within(2, lambda: bool(client.pubsub_numsub("paymesh:sessions:revoked")[0][1]))
         revocation.revoke(client, ["s1", "s2"], later())
         assert within(1, lambda: "s1" in revoked and "s2" in revoked)
         assert "s3" not in revoked
@@ -55,7 +55,7 @@ def test_revocation_is_heard_that_was_told_while_the_connection_was_lost(
     """A subscription that breaks is renewed with a look at what was told meanwhile, never behind our back."""
     with cache.connect(redis_url) as client:
         for n in range(20):
-            assert within(2, lambda: bool(client.pubsub_numsub("paymesh:sessions:revoked")[0][1]))  # type: ignore[index]
+            assert within(2, lambda: bool(client.pubsub_numsub("paymesh:sessions:revoked")[0][1]))
             with client.pipeline(transaction=True) as pipe:  # nobody hears what is told in the same breath
                 pipe.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
                 pipe.zadd("paymesh:sessions:revoked:until", {f"s{n}": float(later())})
@@ -78,7 +78,7 @@ def test_revocation_is_kept_and_heard_again_after_valkey_restarted() -> None:
     first.stop()
     time.sleep(0.5)
     with ValkeyServer(port=port), cache.connect(url) as client:
-        assert within(2, lambda: bool(client.pubsub_numsub("paymesh:sessions:revoked")[0][1]))  # type: ignore[index]
+        assert within(2, lambda: bool(client.pubsub_numsub("paymesh:sessions:revoked")[0][1]))
         revocation.revoke(client, ["after"], later())
         assert within(1, lambda: "after" in revoked)
         assert "before" in revoked
@@ -98,7 +98,7 @@ def test_revocation_is_forgotten_when_the_last_token_has_ended(redis_url: str, r
 def test_foreign_message_does_not_end_the_listening(redis_url: str, revoked: RevokedSessions) -> None:
     """Whatever stands on the channel, the next revocation is heard."""
     with cache.connect(redis_url) as client:
-        assert within(2, lambda: bool(client.pubsub_numsub("paymesh:sessions:revoked")[0][1]))  # type: ignore[index]
+        assert within(2, lambda: bool(client.pubsub_numsub("paymesh:sessions:revoked")[0][1]))
         client.publish("paymesh:sessions:revoked", b"\xff rubbish")
         revocation.revoke(client, ["s1"], later())
         assert within(1, lambda: "s1" in revoked)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import orjson
 
@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     import redis
 
 TTL_S = 300
+HOLD_S = 30
+"""Longer than a commit takes: afterwards the database is asked, and fills the place again."""
+
+_PUT_NEWER = """
+local there = redis.call('GET', KEYS[1])
+if there and there ~= '' and cjson.decode(there)[8] >= tonumber(ARGV[2]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3])
+return 1
+"""
+"""Its eighth word is the version, see _text."""
 
 
 class RedisStatusCache:
@@ -28,17 +38,29 @@ class RedisStatusCache:
     def get(self, payment_id: int) -> Payment | None:
         """Return a payment, if it is remembered."""
         text = attempt(lambda: self._redis.get(_key(payment_id)), None)
-        return None if text is None else _payment(text)
+        return _payment(cast("bytes", text)) if text else None
 
     def fill(self, payment: Payment) -> None:
-        """Remember what was read. NX: a commit that came in between has put something newer."""
+        """Remember what was read. NX: a change that came in between holds the place or has put something newer."""
         attempt(lambda: self._redis.set(_key(payment.id), _text(payment), ex=TTL_S, nx=True), None)
 
+    def hold(self, payment_ids: Iterable[int]) -> None:
+        """Put an empty word in place of payments that are about to change, in one round trip.
+
+        A reader that saw the database before the change cannot fill it, and should this process die between its commit
+        and ``put``, nobody is shown what was before.
+        """
+        with self._redis.pipeline(transaction=False) as pipe:
+            for payment_id in payment_ids:
+                pipe.set(_key(payment_id), b"", ex=HOLD_S)
+            if len(pipe):
+                attempt(pipe.execute, None)
+
     def put(self, payments: Iterable[Payment]) -> None:
-        """Remember what was just committed, in one round trip."""
+        """Remember what was just committed, in one round trip; another process may have put something newer."""
         with self._redis.pipeline(transaction=False) as pipe:
             for payment in payments:
-                pipe.set(_key(payment.id), _text(payment), ex=TTL_S)
+                pipe.eval(_PUT_NEWER, 1, _key(payment.id), _text(payment), str(payment.version), str(TTL_S))
             if len(pipe):
                 attempt(pipe.execute, None)
 

@@ -157,11 +157,10 @@ def check_refundable(payment: Payment, asked: Money | None) -> int:
     """
     if payment.status not in {states.SUCCESS, states.PARTIALLY_REFUNDED}:
         raise DomainError("PAYMENT_STATUS_CONFLICT", payment_id=payment.id, status=payment.status)
-    if asked is None:
-        return payment.refundable
-    if asked.currency_code != payment.amount.currency_code:
+    if asked is not None and asked.currency_code != payment.amount.currency_code:
         raise DomainError("CURRENCY_UNSUPPORTED", currency_code=asked.currency_code)
-    if asked.minor_units > payment.refundable:
+    amount = payment.refundable if asked is None else asked.minor_units
+    if not 0 < amount <= payment.refundable:
         left = Money(payment.amount.currency_code, payment.refundable)
         raise DomainError("REFUND_EXCEEDS_CAPTURED", payment_id=payment.id, refundable=str(left))
-    return asked.minor_units
+    return amount

@@ -131,7 +131,8 @@ def upgrade() -> None:
         sa.Column("update_ms", sa.BigInteger(), nullable=False),
         sa.CheckConstraint("payment_method IN ('alipay', 'balance', 'bank_card', 'wechat')", name="payments_method"),
         sa.CheckConstraint(
-            "status IN ('pending', 'authorized', 'processing', 'unknown', 'success', 'failed', 'closed', 'partially_refunded', 'refunded', 'review')",
+            "status IN ('pending', 'authorized', 'processing', 'unknown', 'success', 'failed', 'closed', "
+            "'partially_refunded', 'refunded', 'review')",
             name="payments_status",
         ),
         sa.CheckConstraint("captured_minor >= 0 AND captured_minor <= amount_minor", name="payments_captured"),

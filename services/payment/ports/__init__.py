@@ -189,8 +189,12 @@ class StatusCache(Protocol):
         """Remember what was read, unless something newer is there."""
         ...
 
+    def hold(self, payment_ids: Iterable[int]) -> None:
+        """Forget payments that are about to change, and remember nothing of them until ``put``, or for a while."""
+        ...
+
     def put(self, payments: Iterable[Payment]) -> None:
-        """Remember what was just committed."""
+        """Remember what was just committed, unless something newer is there."""
         ...
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import sqlalchemy as sa
+
 from services.kernel.money import Money
 from services.payment import states
 from services.payment.domain import KnownOrder, Method, Payment, Refund
@@ -64,7 +66,7 @@ def refund_row(refund: Refund) -> Row:
     }
 
 
-def payment_of(row: Any) -> Payment:  # a SQLAlchemy Row
+def payment_of(row: sa.Row[Any]) -> Payment:
     """Read a payment."""
     return Payment(
         id=row.id,
@@ -82,7 +84,7 @@ def payment_of(row: Any) -> Payment:  # a SQLAlchemy Row
     )
 
 
-def refund_of(row: Any) -> Refund:  # a SQLAlchemy Row
+def refund_of(row: sa.Row[Any]) -> Refund:
     """Read a refund."""
     amount = Money(row.currency_code, row.amount_minor)
     return Refund(row.id, row.payment_id, amount, row.note, row.status, row.create_ms, row.update_ms)
@@ -101,7 +103,7 @@ def order_row(order: KnownOrder) -> Row:
     }
 
 
-def order_of(row: Any) -> KnownOrder:  # a SQLAlchemy Row
+def order_of(row: sa.Row[Any]) -> KnownOrder:
     """Read a known order."""
     amount = Money(row.currency_code, row.amount_minor)
     return KnownOrder(row.order_id, row.user_id, amount, row.status, row.expire_ms, row.version)

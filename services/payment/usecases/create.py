@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from services.kernel.errors import DomainError
 from services.kernel.idempotency import Answer, IdempotencyKey, Once
-from services.kernel.ids import shard_of
 from services.payment import states
 from services.payment.domain import Book, Method, Payment, check_payable
 from services.payment.domain.ledger import transfer
@@ -25,13 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CreatePayment:
-    """Pay an order of the caller's. ``shown`` is the amount that the payer saw, None: not stated."""
+    """Pay an order of the caller's. ``shown`` is the amount that the payer saw, None: not stated.
+
+    ``payment_id`` is what the payment will be called, made before: a batch that is done again asks risk about the same
+    payment, which then counts it once.
+    """
 
     caller: Caller
     key: IdempotencyKey
     order_id: int
     method: Method
     shown: Money | None
+    payment_id: int
 
 
 def create_payments(ports: Ports, items: Sequence[CreatePayment]) -> list[Answer]:
@@ -39,8 +43,10 @@ def create_payments(ports: Ports, items: Sequence[CreatePayment]) -> list[Answer
     keys = [item.key for item in items]
     seen = ports.store.look(keys, {item.order_id for item in items})
     once = Once(keys, seen.stored)
-    _learn(ports, items, once, seen.orders)
-    drafts = _draft(ports, items, once, seen.orders)
+    if not once.fresh:
+        return once.done()
+    unanswered = _learn(ports, items, once, seen.orders)
+    drafts = _draft(ports, items, once, seen.orders, unanswered)
     blocked = _assess(ports, items, drafts, once)
     with ports.store.transaction() as tx:
         change = _decide(ports, tx, items, drafts, blocked, once)
@@ -50,35 +56,50 @@ def create_payments(ports: Ports, items: Sequence[CreatePayment]) -> list[Answer
     return once.done()
 
 
-def _learn(ports: Ports, items: Sequence[CreatePayment], once: Once, orders: dict[int, KnownOrder]) -> None:
-    """Look up the orders whose event has not come yet, all in one call, and keep them."""
+def _learn(
+    ports: Ports, items: Sequence[CreatePayment], once: Once, orders: dict[int, KnownOrder]
+) -> DomainError | None:
+    """Look up the orders whose event has not come yet, all in one call, and keep them; returns why that failed."""
     missing = sorted({items[i].order_id for i in once.fresh} - orders.keys())
     if not missing:
-        return
-    found = ports.orders.find(missing, min(items[i].caller.deadline for i in once.fresh))
+        return None
+    try:
+        found = ports.orders.find(missing, max(items[i].caller.deadline for i in once.fresh))
+    except DomainError as failure:
+        return failure
     orders.update({order.id: order for order in found})
     if found:
         with ports.store.transaction() as tx:
             tx.know_orders(found)
             tx.commit()
+    return None
 
 
 def _draft(
-    ports: Ports, items: Sequence[CreatePayment], once: Once, orders: dict[int, KnownOrder]
+    ports: Ports,
+    items: Sequence[CreatePayment],
+    once: Once,
+    orders: dict[int, KnownOrder],
+    unanswered: DomainError | None,
 ) -> dict[int, Payment]:
-    """Make a pending payment for each item that may have one; refuse the others."""
+    """Make a pending payment for each item that may have one; refuse the others.
+
+    ``unanswered``: the order service was asked for the orders that are not known, and did not answer.
+    """
     now, drafts = ports.clock.now_ms(), {}
     for place in once.fresh:
         item = items[place]
         user = item.caller.subject
         try:
+            if unanswered is not None and item.order_id not in orders:
+                raise unanswered
             order = check_payable(orders.get(item.order_id), item.order_id, user, item.shown, now)
             if item.method not in OFFERED:
                 raise DomainError("PAYMENT_METHOD_UNAVAILABLE", method=item.method)
         except DomainError as refusal:
             once.settle(place, refusal)
             continue
-        drafts[place] = Payment(ports.ids.next(shard_of(user)), order.id, user, order.amount, item.method,
+        drafts[place] = Payment(item.payment_id, order.id, user, order.amount, item.method,
                                 states.PENDING, 1, 0, 0, "", now, now)  # fmt: skip
     return drafts
 
@@ -89,7 +110,7 @@ def _assess(ports: Ports, items: Sequence[CreatePayment], drafts: dict[int, Paym
         return frozenset()
     asked = [ToAssess(p.id, p.user_id, p.order_id, p.amount, p.method) for p in drafts.values()]
     try:
-        verdicts = ports.risk.blocked(asked, min(items[i].caller.deadline for i in drafts))
+        verdicts = ports.risk.blocked(asked, max(items[i].caller.deadline for i in drafts))
     except DomainError as failure:
         for place in list(drafts):
             once.settle(place, failure)

@@ -45,6 +45,7 @@ class RefundRejected:
 def refund_payments(ports: Ports, items: Sequence[RefundPayment]) -> list[Answer]:
     """Answer each item with its rendered payment and refund, or with its refusal."""
     keys = [item.key for item in items]
+    ports.cache.hold({item.payment_id for item in items})  # from here on nobody remembers them as they were
     with ports.store.transaction() as tx:
         once = Once(keys, tx.stored(keys))
         asked = [items[place] for place in once.fresh]
@@ -62,26 +63,39 @@ def refund_payments(ports: Ports, items: Sequence[RefundPayment]) -> list[Answer
         change.answers = once.kept(business=ports.business)
         tx.write(change)
         tx.commit()
-    ports.cache.put(change.changed_payments.values())
-    ports.committed()
+    _tell(ports, change)
     return once.done()
 
 
-def refund_rejected(ports: Ports, items: Sequence[RefundRejected]) -> list[None]:
-    """Refund the whole of each payment, once per event; one that has nothing left is done already."""
+def refund_rejected(ports: Ports, items: Sequence[RefundRejected]) -> list[DomainError | None]:
+    """Refund the whole of each payment, once per event; one that has nothing left is done already.
+
+    A refund that cannot be booked now (the balance would grow beyond its limit) is that event's failure alone.
+    """
+    failed: dict[int, DomainError] = {}
+    ports.cache.hold({item.payment_id for item in items})
     with ports.store.transaction() as tx:
         unseen = tx.unseen([item.event_id for item in items])
         owed = {item.payment_id: item for item in items if item.event_id in unseen}
         change, payments = _open(ports, tx, owed)
         for payment in payments.values():
-            if payment.status in {states.SUCCESS, states.PARTIALLY_REFUNDED}:
-                _give_back(ports, change, payment, payment.refundable, owed[payment.id].reject_reason)
-        change.taken = [(item.event_id, item.topic) for item in items if item.event_id in unseen]
+            if payment.status in {states.SUCCESS, states.PARTIALLY_REFUNDED} and payment.refundable:
+                try:
+                    _give_back(ports, change, payment, payment.refundable, owed[payment.id].reject_reason)
+                except DomainError as refusal:
+                    failed[payment.id] = refusal
+        done = [item for item in items if item.event_id in unseen and item.payment_id not in failed]
+        change.taken = [(item.event_id, item.topic) for item in done]
         tx.write(change)
         tx.commit()
+    _tell(ports, change)
+    return [failed.get(item.payment_id) if item.event_id in unseen else None for item in items]
+
+
+def _tell(ports: Ports, change: Change) -> None:
+    """Tell the cache and the relay of what was committed."""
     ports.cache.put(change.changed_payments.values())
     ports.committed()
-    return [None] * len(items)
 
 
 def _open(ports: Ports, tx: Transaction, payment_ids: Iterable[int]) -> tuple[Change, dict[int, Payment]]:

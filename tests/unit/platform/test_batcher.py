@@ -221,15 +221,16 @@ def test_lone_request_goes_at_once_and_company_is_waited_for() -> None:
     batcher = Batcher({"see": list}, Limits(linger_ms=50))
     batcher.start()
 
-    async def caller(times: int) -> None:
+    async def caller(times: int, thinks: float = 0) -> None:
         for n in range(times):
             await batcher.submit("see", n, soon())
+            await asyncio.sleep(thinks)
 
     async def main() -> float:
         begin = time.monotonic()
         await caller(20)
         alone = time.monotonic() - begin
-        await asyncio.gather(*(caller(20) for _ in range(8)))
+        await asyncio.gather(*(caller(20, thinks=n / 1000) for n in range(8)))
         return alone
 
     assert asyncio.run(main()) < 0.5

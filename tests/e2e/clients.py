@@ -40,6 +40,18 @@ class Plane(Protocol):
         ...
 
 
+def route_of(method: str, body: Mapping[str, Any]) -> tuple[str, str, dict[str, Any] | None]:
+    """Return verb, path with query, and JSON body (None: none) by which a method is called at REST."""
+    http = METHODS[method].http
+    assert http, f"{method} has no route"
+    bound = _FIELD.findall(http.path)
+    path = _FIELD.sub(lambda found: str(body.get(found[1], "0")), http.path)
+    rest = {name: value for name, value in body.items() if name not in bound}
+    if http.body:
+        return http.verb, path, rest
+    return http.verb, path + (f"?{httpx.QueryParams(rest)}" if rest else ""), None
+
+
 class Rest:
     """The edge over HTTP/1.1."""
 
@@ -80,15 +92,8 @@ class Rest:
 
     def call(self, method: str, body: Mapping[str, Any], *, token: str = "", key: str = "") -> dict[str, Any]:
         """Call a method by its name, on the route that the contract gives it."""
-        http = METHODS[method].http
-        assert http, f"{method} has no route"
-        bound = _FIELD.findall(http.path)
-        path = _FIELD.sub(lambda found: str(body.get(found[1], "0")), http.path)
-        rest = {name: value for name, value in body.items() if name not in bound}
-        if http.body:
-            return self.do(http.verb, path, rest, token=token, key=key)
-        query = f"?{httpx.QueryParams(rest)}" if rest else ""
-        return self.do(http.verb, path + query, token=token, key=key)
+        verb, path, sent = route_of(method, body)
+        return self.do(verb, path, sent, token=token, key=key)
 
 
 class Native:

@@ -122,13 +122,13 @@ class Mesh:
                 return int(each["pid"])
         raise KeyError(instance)
 
-    def kill(self, instance: str) -> int:
-        """Kill -9 an instance's process; returns the pid that it had, 0: it was dead already."""
+    def kill(self, instance: str, number: signal.Signals = signal.SIGKILL) -> int:
+        """Kill -9 an instance's process, or send it another signal; returns its pid, 0: it was dead already."""
         pid = self.pid(instance)
         if not pid:
             return 0
         try:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
         except ProcessLookupError:
             return 0
         return pid

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 ROOT = Path(__file__).parents[2]
 START_S = 120.0
@@ -45,11 +45,13 @@ def environ(**settings: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": os.pathsep.join(roots), **free, **settings}
 
 
-def paymesh(*arguments: str, seconds: float = 120, **settings: str) -> subprocess.CompletedProcess[str]:
+def paymesh(
+    *arguments: str, settings: Mapping[str, str] | None = None, seconds: float = 120
+) -> subprocess.CompletedProcess[str]:
     """Run a `paymesh` command to its end."""
     return subprocess.run(
         [sys.executable, "-m", "services.cli", *arguments],
-        env=environ(**settings), capture_output=True, text=True, check=False, timeout=seconds,
+        env=environ(**(settings or {})), capture_output=True, text=True, check=False, timeout=seconds,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ class DomainError(Exception):
         """Make an error of ``reason`` about ``metadata``."""
         self.reason = reason
         self.metadata = {key: str(value) for key, value in metadata.items()}
-        super().__init__(reason, self.metadata)
+        super().__init__(reason)  # what a copy is made with; the rest is its state
 
     def __str__(self) -> str:
         """Render for logs: the reason and what it is about."""

@@ -169,9 +169,9 @@ def to_assess(payments: list[ToAssess]) -> risk_service_pb2.BatchAssessPaymentsR
 
 
 def known_order(order: order_pb2.Order) -> KnownOrder:
-    """Read an order that was looked up."""
+    """Read an order that was looked up: it is at least as new as its order.created, which tells nothing more."""
     status = order_pb2.Order.Status.Name(order.status).removeprefix("STATUS_").lower()
-    return KnownOrder(order.id, order.user_id, wire.money_from(order.amount), status, _ms(order.expire_time), 0)
+    return KnownOrder(order.id, order.user_id, wire.money_from(order.amount), status, _ms(order.expire_time), 1)
 
 
 def order_created(message: order_event_pb2.OrderCreated, event_id: str) -> usecases.OrderKnown:

@@ -122,7 +122,7 @@ class Refund:
 
 @dataclass(frozen=True, slots=True)
 class KnownOrder:
-    """What payment knows of an order, by its events or by a look-up. ``version`` 0: by look-up."""
+    """What payment knows of an order, by its events or by a look-up. ``version`` 1: by look-up or by its first event."""
 
     id: int
     user_id: int

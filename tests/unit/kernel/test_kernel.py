@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,4 +125,21 @@ def test_answer_of_another_process_wins_and_is_not_kept_again() -> None:
     once.settle(2, DomainError("BALANCE_INSUFFICIENT", amount="1"))
     assert once.done()[:2] == [b"theirs", b"theirs"]
     assert [k.scope.key for k, _ in once.kept(business=frozenset({"BALANCE_INSUFFICIENT"}))] == ["b"]
+    assert once.kept(business=frozenset()) == []
+
+
+def test_error_is_copied_and_sent_between_processes_as_it_is() -> None:
+    """A worker process hands it back whole."""
+    error = DomainError("ORDER_NOT_FOUND", order_id=11)
+    for twin in (copy.deepcopy(error), pickle.loads(pickle.dumps(error))):
+        assert (twin.reason, twin.metadata, str(twin)) == (error.reason, error.metadata, "ORDER_NOT_FOUND order_id=11")
+
+
+def test_answer_of_another_process_also_settles_who_stood_behind_a_neighbour() -> None:
+    """Two requests under one key in a batch: the answer is that of the one which another process answered."""
+    once = Once([key("a", b"x" * 32), key("a")], {})
+    once.recheck({key("a").scope: Stored(b"f" * 32, b"theirs")})
+    first, second = once.done()
+    assert (str(first), second) == ("IDEMPOTENCY_KEY_REUSED", b"theirs")
+    assert once.fresh == []
     assert once.kept(business=frozenset()) == []

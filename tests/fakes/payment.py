@@ -1,0 +1,319 @@
+"""The payment room's ports in memory; the store passes the suite of the real one (tests/integration/test_payment_store.py)."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import sqlalchemy as sa
+
+from services.kernel.errors import DomainError
+from services.kernel.idempotency import IdempotencyKey, Scope, Stored
+from services.kernel.money import Money
+from services.kernel.pages import Page
+from services.payment import states
+from services.payment.domain import Account, AccountKey, KnownOrder, Payment, Posting, Refund
+from services.payment.domain.ledger import MAY_BE_NEGATIVE
+from services.payment.domain.payment import Step
+from services.payment.ports import CancelledOrder, Change, Look, Ports, Render, ToAssess
+from services.platform.idempotency import business_reasons
+
+_NOTHING = Money("CNY", 0)
+
+
+class FakeClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self, now_ms: int = 1_800_000_000_000) -> None:
+        """Start at ``now_ms``."""
+        self.ms = now_ms
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970 UTC."""
+        return self.ms
+
+
+class FakeIds:
+    """Counts from 1001."""
+
+    def __init__(self) -> None:
+        """Begin."""
+        self._last = 1000
+
+    def next(self, shard: int) -> int:
+        """Return the next number; the shard is not in it."""
+        del shard
+        self._last += 1
+        return self._last
+
+
+@dataclass
+class Rows:
+    """What a database would hold."""
+
+    payments: dict[int, Payment] = field(default_factory=dict)
+    history: list[Step] = field(default_factory=list)
+    refunds: dict[int, Refund] = field(default_factory=dict)
+    accounts: dict[AccountKey, Account] = field(default_factory=dict)
+    changed_ms: dict[AccountKey, int] = field(default_factory=dict)
+    postings: dict[tuple[str, int], Posting] = field(default_factory=dict)
+    orders: dict[int, KnownOrder] = field(default_factory=dict)
+    answers: dict[Scope, Stored] = field(default_factory=dict)
+    taken: dict[str, str] = field(default_factory=dict)
+    events: list[tuple[str, int, int]] = field(default_factory=list)
+    """Topic, payment id and version."""
+
+
+def _check(holds: object, constraint: str) -> None:
+    if not holds:
+        raise sa.exc.IntegrityError("write", {}, Exception(constraint))
+
+
+class FakeTransaction:
+    """Works on a copy of the rows, which ``commit`` makes the store's."""
+
+    def __init__(self, store: FakeStore) -> None:
+        """Begin."""
+        self._store, self._rows = store, copy.deepcopy(store.rows)
+
+    def stored(self, keys: Iterable[IdempotencyKey | None]) -> Mapping[Scope, Stored]:
+        """Return the answers that ``keys`` got."""
+        answers = self._rows.answers
+        return {key.scope: answers[key.scope] for key in keys if key is not None and key.scope in answers}
+
+    def live_payments(self, order_ids: Iterable[int]) -> dict[int, int]:
+        """Return order id -> id of its payment that is live or captured."""
+        wanted = set(order_ids)
+        return {order: payment for order, payment in self._live().items() if order in wanted}
+
+    def accounts(self, keys: Iterable[AccountKey]) -> dict[AccountKey, Account]:
+        """Return accounts; those that do not exist yet come new, with balance 0."""
+        return {key: replace(self._rows.accounts.get(key) or Account(key, 0, 0, -1)) for key in keys}
+
+    def payments(self, ids: Iterable[int]) -> dict[int, Payment]:
+        """Return payments in the order of their ids."""
+        return {i: replace(self._rows.payments[i]) for i in sorted(set(ids)) if i in self._rows.payments}
+
+    def unseen(self, event_ids: Sequence[str]) -> set[str]:
+        """Return those events that had no effect yet."""
+        return set(event_ids) - self._rows.taken.keys()
+
+    def know_orders(self, orders: Sequence[KnownOrder]) -> None:
+        """Keep what is known of orders; an older version never replaces a newer one."""
+        for order in orders:
+            known = self._rows.orders.get(order.id)
+            if known is None or known.version < order.version:
+                self._rows.orders[order.id] = order
+
+    def cancel_orders(self, cancelled: Sequence[CancelledOrder]) -> None:
+        """Keep that orders were cancelled, also of those that are not known yet."""
+        for c in cancelled:
+            known = self._rows.orders.get(c.order_id) or KnownOrder(c.order_id, c.user_id, _NOTHING, "cancelled", 0, 0)
+            if known.version < c.version:
+                self._rows.orders[c.order_id] = replace(known, status="cancelled", version=c.version)
+
+    def write(self, change: Change) -> None:
+        """Write a change, or break as a database would."""
+        rows = self._rows
+        for payment in change.new_payments:
+            _check(payment.id not in rows.payments, "payments.id")
+            self._put(payment)
+        for payment in change.changed_payments.values():
+            self._put(payment)
+        rows.history += [moved.step for moved in change.moved]
+        for refund in change.refunds:
+            _check(refund.id not in rows.refunds and refund.amount.minor_units > 0, "refunds")
+            rows.refunds[refund.id] = refund
+        if change.book is not None:
+            self._book(change)
+        rows.events += [
+            (topic, moved.payment.id, moved.step.version)
+            for moved in change.moved
+            if (topic := states.EVENTS.get(moved.step.status))
+        ]
+        for key, answer in change.answers:
+            _check(key.scope not in rows.answers, "idempotency_keys")
+            rows.answers[key.scope] = Stored(key.fingerprint, answer)
+        for event_id, topic in dict.fromkeys(change.taken):
+            _check(event_id not in rows.taken, "inbox")
+            rows.taken[event_id] = topic
+
+    def commit(self) -> None:
+        """Make it the store's."""
+        self._store.rows = copy.deepcopy(self._rows)
+
+    def _live(self) -> dict[int, int]:
+        ended = {states.FAILED, states.CLOSED}
+        return {p.order_id: p.id for p in self._rows.payments.values() if p.status not in ended}
+
+    def _put(self, payment: Payment) -> None:
+        other = self._live().get(payment.order_id)
+        ended = payment.status in {states.FAILED, states.CLOSED}
+        _check(ended or other in {None, payment.id}, "payments.live_order_id")
+        _check(0 <= payment.refunded <= payment.captured <= payment.amount.minor_units, "payments_refunded")
+        self._rows.payments[payment.id] = replace(payment)
+
+    def _book(self, change: Change) -> None:
+        assert change.book is not None
+        for key, account in change.book.touched.items():
+            _check(account.balance >= 0 or key.kind in MAY_BE_NEGATIVE, "accounts_balance")
+            account.id = account.id or self._store.ids.next(0)
+            self._rows.accounts[key] = replace(account, version=account.version + 1)
+            self._rows.changed_ms[key] = change.now_ms
+        for posting in change.book.postings:
+            once = (posting.kind, posting.reference_id)
+            _check(once not in self._rows.postings, "ledger_transactions_once")
+            self._rows.postings[once] = posting
+
+
+class FakeStore:
+    """The payment room's database in memory, one transaction at a time."""
+
+    def __init__(self, ids: FakeIds) -> None:
+        """Begin empty."""
+        self.rows, self.ids = Rows(), ids
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[FakeTransaction]:
+        """Begin a transaction."""
+        yield FakeTransaction(self)
+
+    def look(self, keys: Sequence[IdempotencyKey | None], order_ids: Iterable[int]) -> Look:
+        """Read what a batch of payments needs before it may ask others."""
+        known = {i: self.rows.orders[i] for i in order_ids if i in self.rows.orders}
+        return Look(FakeTransaction(self).stored(keys), known)
+
+    def payment(self, payment_id: int, user_id: int | None) -> Payment | None:
+        """Read a payment; ``user_id`` narrows it to one user's."""
+        found = self.rows.payments.get(payment_id)
+        return None if found is None or user_id not in {None, found.user_id} else replace(found)
+
+    def payments_of(self, *, user_id: int | None, order_id: int | None, page: Page) -> list[Payment]:
+        """Read a page of payments, newest first, one more than it holds."""
+        found = [
+            p
+            for p in self.rows.payments.values()
+            if user_id in {None, p.user_id} and order_id in {None, p.order_id} and _follows(p.id, page)
+        ]
+        return [replace(p) for p in sorted(found, key=lambda p: -p.id)[: page.limit]]
+
+    def refunds_of(self, payment_id: int, page: Page) -> list[Refund]:
+        """Read a page of refunds, newest first, one more than it holds."""
+        found = [r for r in self.rows.refunds.values() if r.payment_id == payment_id and _follows(r.id, page)]
+        return sorted(found, key=lambda r: -r.id)[: page.limit]
+
+    def balance(self, key: AccountKey) -> tuple[int, int]:
+        """Return an account's balance and when it last changed; (0, 0) where there is none."""
+        found = self.rows.accounts.get(key)
+        return (0, 0) if found is None else (found.balance, self.rows.changed_ms[key])
+
+
+def _follows(number: int, page: Page) -> bool:
+    after = page.after_id()
+    return after is None or number < after
+
+
+class FakeRisk:
+    """Blocks the users in ``blocks``; fails with ``failure``; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        """Let everything pass."""
+        self.blocks: set[int] = set()
+        self.failure: DomainError | None = None
+        self.asked: list[list[ToAssess]] = []
+
+    def blocked(self, payments: Sequence[ToAssess], deadline: float) -> list[bool]:
+        """Return for each payment whether it is to be refused."""
+        del deadline
+        self.asked.append(list(payments))
+        if self.failure is not None:
+            raise self.failure
+        return [p.user_id in self.blocks for p in payments]
+
+
+class FakeOrders:
+    """Knows ``orders``; fails with ``failure``; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        """Know none."""
+        self.orders: dict[int, KnownOrder] = {}
+        self.failure: DomainError | None = None
+        self.asked: list[list[int]] = []
+
+    def find(self, order_ids: Sequence[int], deadline: float) -> list[KnownOrder]:
+        """Return those of the orders that exist."""
+        del deadline
+        self.asked.append(list(order_ids))
+        if self.failure is not None:
+            raise self.failure
+        return [self.orders[i] for i in order_ids if i in self.orders]
+
+
+class FakeCache:
+    """Remembers payments until it is told to forget them."""
+
+    def __init__(self) -> None:
+        """Remember nothing."""
+        self.payments: dict[int, Payment | None] = {}
+
+    def get(self, payment_id: int) -> Payment | None:
+        """Return a payment, if it is remembered."""
+        found = self.payments.get(payment_id)
+        return None if found is None else replace(found)
+
+    def fill(self, payment: Payment) -> None:
+        """Remember what was read, unless something is there."""
+        self.payments.setdefault(payment.id, replace(payment))
+
+    def hold(self, payment_ids: Iterable[int]) -> None:
+        """Hold the places of payments that are about to change."""
+        self.payments |= dict.fromkeys(payment_ids)
+
+    def put(self, payments: Iterable[Payment]) -> None:
+        """Remember what was just committed, unless something newer is there."""
+        for payment in payments:
+            there = self.payments.get(payment.id)
+            if there is None or there.version < payment.version:
+                self.payments[payment.id] = replace(payment)
+
+
+def _payment_text(payment: Payment) -> bytes:
+    return f"{payment.payment_no} {payment.status} {payment.captured} {payment.refunded}".encode()
+
+
+@dataclass
+class World:
+    """Ports over fakes, each within reach of the test."""
+
+    ids: FakeIds = field(default_factory=FakeIds)
+    clock: FakeClock = field(default_factory=FakeClock)
+    risk: FakeRisk = field(default_factory=FakeRisk)
+    orders: FakeOrders = field(default_factory=FakeOrders)
+    cache: FakeCache = field(default_factory=FakeCache)
+    commits: list[None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Put them together."""
+        self.store = FakeStore(self.ids)
+        self.ports = Ports(
+            store=self.store,
+            risk=self.risk,
+            orders=self.orders,
+            cache=self.cache,
+            render=RENDER,
+            ids=self.ids,
+            clock=self.clock,
+            business=business_reasons(),
+            merchant_id=1,
+            committed=lambda: self.commits.append(None),
+        )
+
+
+RENDER = Render(
+    _payment_text,
+    lambda payment, refund: _payment_text(payment) + f" {refund.refund_no}".encode(),
+    lambda key, balance, update_ms: f"{key.owner_id} {balance} {key.currency_code} {update_ms}".encode(),
+)
+"""Answers that a test can read."""

@@ -20,3 +20,7 @@ class Caller:
     def owns_or(self, scope: str) -> int | None:
         """Return the subject that a query must be narrowed to; None when ``scope`` lifts the narrowing."""
         return None if scope and scope in self.scopes else self.subject
+
+
+NOBODY = Caller(0, frozenset(), "", 0.0)
+"""Before anybody is known."""

@@ -8,7 +8,6 @@ import threading
 import time
 import traceback
 from collections import deque
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -27,17 +26,12 @@ _LINES: deque[dict[str, Any]] = deque(maxlen=100_000)
 _OUR_FAULT = frozenset({"INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "OVERLOADED"})
 
 
-@cache
-def _counter(method: str, code: str) -> Any:  # noqa: ANN401 - a labelled Counter
-    return telemetry.CALLS.labels(method, code)
-
-
 def finish(call: Call, error: BaseException | None, span: Span | None) -> None:
     """Count a finished call and put down its line where it has one. Called on the event loop: it never blocks."""
     method = call.method
     assert method is not None
     reason, code = _outcome(error)
-    _counter(method.full_name, code).inc()
+    telemetry.CALLS.observe(method.full_name, code, time.monotonic() - call.began)
     if span is not None:
         span.set_attribute("rpc.grpc.status", code)
         span.end()

@@ -139,10 +139,10 @@ class Room:
             return connection.execute(query).scalar_one()
 
     def owner(self) -> tuple[str, int]:
-        """Who holds the lease, and its fence."""
+        """Who holds the lease, and its fence; nobody yet: "" and 0."""
         with self.database.read() as connection:
-            row = connection.execute(sa.select(lease.c.owner, lease.c.fence)).one()
-        return row.owner, row.fence
+            row = connection.execute(sa.select(lease.c.owner, lease.c.fence)).one_or_none()
+        return (row.owner, row.fence) if row else ("", 0)
 
     def publish(self, *records: Record) -> None:
         """Send foreign records."""

@@ -435,6 +435,15 @@ def test_name_that_is_taken_and_account_that_is_locked(rest: Rest, people: Peopl
     assert int(said.metadata["retry_after_s"]) > 0
 
 
+def test_text_is_chinese_for_whom_it_is_asked(rest: Rest, cast: Cast) -> None:
+    """Accept-Language chooses the words for people; reason and metadata, by which programs decide, stay."""
+    headers = {"accept-language": "zh-CN,zh;q=0.9"}
+    body = rest.ask("GET", "/api/payments/7", token=cast.owner.token, headers=headers).json()
+    wanted = contract().reasons["PAYMENT_NOT_FOUND"]
+    assert body["message"] == wanted.zh.replace("{payment_id}", "7")
+    assert body["details"][0]["reason"] == wanted.name
+
+
 # -- What the edge refuses --------------------------------------------------------------------------------------------
 
 

@@ -212,9 +212,25 @@ def update_rows(
     """Update rows found by the columns ``by``, which stand in each row beside the changed ones; returns how many."""
     if not rows:
         return 0
-    changed = tuple(c for c in rows[0] if c not in by)
-    text = _update_text(table, changed, by, connection.dialect.name)
-    return int(connection.exec_driver_sql(text, list(map(_picker((*changed, *by)), rows))).rowcount)
+    changed, dialect = tuple(c for c in rows[0] if c not in by), connection.dialect.name
+    values = list(map(_picker((*changed, *by)), rows))
+    if dialect not in {"mysql", "mariadb"} or not all(isinstance(rows[0][c], int) for c in by):
+        return int(connection.exec_driver_sql(_update_text(table, changed, by, dialect), values).rowcount)
+    # PyMySQL sends updates one by one: joined with their new values they go together. Not by text, whose collations clash.
+    found = 0
+    for begin in range(0, len(values), _KEYS_MAX):
+        some = values[begin : begin + _KEYS_MAX]
+        text = _joined_update_text(table, changed, by, len(some))
+        found += int(connection.exec_driver_sql(text, tuple(chain.from_iterable(some))).rowcount)
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _joined_update_text(table: sa.Table, changed: tuple[str, ...], by: tuple[str, ...], count: int) -> str:
+    first = "SELECT " + ", ".join(f"%s AS {c}" for c in (*changed, *by))
+    more = " UNION ALL SELECT " + ", ".join("%s" for _ in (*changed, *by))
+    sets, found = (", ".join(f"t.{c} = v.{c}" for c in changed), " AND ".join(f"t.{c} = v.{c}" for c in by))
+    return f"UPDATE {table.name} t JOIN ({first}{more * (count - 1)}) v ON {found} SET {sets}"  # noqa: S608 - names of our own schema
 
 
 def _picker(columns: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:

@@ -34,6 +34,12 @@ class IdMaker:
         self._ms = 0
         self._sequence = 0
 
+    def pass_over(self, known: int) -> None:
+        """Make ids beyond ``known`` from now on: one that was made before this process began, perhaps by a clock ahead."""
+        with self._lock:
+            if known >> 22 >= self._ms:
+                self._ms, self._sequence = known >> 22, _SEQUENCES - 1
+
     def next(self, shard: int) -> int:
         """Return the next id on ``shard``: the shard of the user that the thing belongs to."""
         with self._lock:

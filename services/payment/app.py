@@ -22,7 +22,7 @@ from services.platform.client import MeshChannel
 from services.platform.consumer import EventConsumer
 from services.platform.database import Database
 from services.platform.idempotency import business_reasons
-from services.platform.process import App, Closing
+from services.platform.process import App, Closing, Opening
 from services.platform.reads import ReadPool
 from services.platform.relay import Relay
 from services.platform.revocation import RevokedSessions
@@ -40,8 +40,9 @@ def build(settings: Settings) -> App:
     database = Database(settings.database_url or f"sqlite:///{settings.data / 'payment.db'}")
     redis, mesh = cache.connect(settings.redis_url), MeshChannel(settings.mesh)
     relay = Relay(NAME, database, (outbox, relay_lease), settings.kafka, clock, unread_max=settings.relay_unread_max)
+    store = SqlStore(database, ids)
     ports = Ports(
-        store=SqlStore(database, ids),
+        store=store,
         risk=RiskClient(mesh),
         orders=OrderClient(mesh),
         cache=RedisStatusCache(redis),
@@ -70,6 +71,7 @@ def build(settings: Settings) -> App:
             Closing(database.stop),
             Closing(redis.close),
             Closing(mesh.stop),
+            Opening(lambda: ids.pass_over(store.last_id())),
             revoked,
             reads,
             relay,

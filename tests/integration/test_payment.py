@@ -26,9 +26,11 @@ from paymesh.payment.v1 import (
 )
 from paymesh.risk.v1 import risk_pb2
 from paymesh.type.v1.money_pb2 import Money
+from services.kernel.ids import EPOCH_MS
 from services.payment import audit
 from services.payment.app import build
 from services.payment.settings import Settings
+from services.payment.store.tables import outbox
 from services.platform import migrations
 from services.platform.broker import EventProducer, Record
 from services.platform.database import Database
@@ -338,6 +340,29 @@ def test_rejected_payment_is_refunded_whole_and_once(payments: Payments) -> None
     dead = read_events(payments.kafka, ["order.payment_rejected.dead_letter"], 1)
     assert [value for _, value, _ in dead] == [b"\xff\xff\xff"]
     assert payments.breaches() == []
+
+
+def test_ids_ascend_after_a_restart_though_the_clock_went_back(
+    run_dir: Path, tmp_path: Path, redis_url: str, kafka: str
+) -> None:
+    """An event of ten minutes ahead stands in the outbox: what is paid now comes after it."""
+    url = f"sqlite:///{tmp_path / 'payment.db'}"
+    migrations.upgrade("payment", url)
+    ahead = (int(time.time() * 1000) + 600_000 - EPOCH_MS) << 22
+    database = Database(url)
+    with database.write() as connection:
+        row = {"id": ahead, "topic": "payment.initiated", "event_key": "1", "version": 1, "payload": b"", "event_ms": 1}
+        connection.execute(sa.insert(outbox).values({**row, "published_ms": 1}))
+        connection.commit()
+    database.stop()
+    settings = Settings(data=tmp_path, listen=f"unix:{run_dir}/p.sock", mesh=f"unix:{run_dir}/out.sock",
+                        database_url=url, redis_url=redis_url, kafka=kafka)  # fmt: skip
+    fake = FakeMesh(settings.mesh)  # type: ignore[abstract] # payment asks for two of their methods
+    with fake as mesh, Served(build(settings)) as served:
+        payments = Payments(served, mesh, url, kafka)
+        payments.top_up(100)
+        mesh.add_order(11, USER, 100)
+        assert payments.pay(11).payment.id > ahead
 
 
 def test_planted_bugs_are_found_by_the_audit(payments: Payments) -> None:

@@ -152,6 +152,9 @@ class SqlTransaction:
             raise Conflict("an account vanished under its lock")
 
 
+_LAST = (t.outbox, t.ledger_transactions)
+
+
 class SqlStore:
     """The payment room's database."""
 
@@ -164,6 +167,12 @@ class SqlStore:
         """Begin a transaction."""
         with self._database.write() as connection:
             yield SqlTransaction(connection, self._ids)
+
+    def last_id(self) -> int:
+        """Return the highest id that was written; 0: none was. Events and ledger transactions have the last of a change."""
+        with self._database.read() as connection:
+            found = [connection.execute(sa.select(sa.func.max(table.c.id))).scalar() for table in _LAST]
+        return max(number or 0 for number in found)
 
     def look(self, keys: Sequence[IdempotencyKey | None], order_ids: Iterable[int]) -> Look:
         """Read what a batch of payments needs before it may ask others; locks nothing."""

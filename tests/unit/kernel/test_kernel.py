@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.kernel.errors import DomainError
 from services.kernel.idempotency import IdempotencyKey, Once, Scope, Stored
-from services.kernel.ids import IdMaker, shard_of
+from services.kernel.ids import EPOCH_MS, IdMaker, shard_of
 from services.kernel.money import MINOR_UNITS_MAX, Money
 from services.kernel.pages import Page, page
 
@@ -79,6 +79,21 @@ def test_ids_of_two_instances_never_meet() -> None:
     one, two = IdMaker(clock, 1), IdMaker(clock, 2)
     made = [maker.next(7) for maker in (one, two) for _ in range(2000)]
     assert len(set(made)) == len(made)
+
+
+def test_ids_ascend_beyond_those_of_the_process_before_though_the_clock_went_back() -> None:
+    """A restart after the clock was turned back makes no id twice; once the clock is ahead again it leads."""
+    clock = FakeClock()
+    before = [IdMaker(clock, 1).next(0)]
+    maker = IdMaker(clock, 1)
+    clock.ms -= 600_000
+    maker.pass_over(before[-1])
+    made = [maker.next(0) for _ in range(600)]
+    assert made == sorted({*made, *before} - {*before})
+    assert made[0] > before[-1]
+    clock.ms += 3_600_000
+    maker.pass_over(made[0])
+    assert maker.next(0) >> 22 == clock.ms - EPOCH_MS
 
 
 @pytest.mark.parametrize("token", ["%%%", "ab$", "w6"])

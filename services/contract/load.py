@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from google.api import annotations_pb2
 from google.rpc import code_pb2
@@ -31,10 +31,10 @@ def _ms(duration: Duration) -> int:
 
 
 def _http(method: MethodDescriptor) -> model.Http | None:
-    options = method.GetOptions()
-    if not options.HasExtension(annotations_pb2.http):
+    options, extension = method.GetOptions(), cast("Any", annotations_pb2.http)  # its stubs call it a plain field
+    if not options.HasExtension(extension):
         return None
-    rule = options.Extensions[annotations_pb2.http]
+    rule = options.Extensions[extension]
     verb = str(rule.WhichOneof("pattern"))
     return model.Http(verb.upper(), str(getattr(rule, verb)), rule.body, rule.response_body)
 

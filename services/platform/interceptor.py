@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Container
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,7 @@ class Call:
     request: Any
     metadata: dict[str, str]
     revoked: Container[str]
-    began: float
+    began: float = field(default_factory=time.monotonic)
     request_id: str = ""
     deadline: float = 0.0
     peer: str = ""
@@ -195,7 +195,7 @@ class Interceptor(aio.ServerInterceptor):
 
         async def handle(request: Any, context: Any) -> Any:  # noqa: ANN401 - any message of the contract
             metadata = dict(context.invocation_metadata())
-            call = Call(method, context, request, metadata, revoked, time.monotonic())
+            call = Call(method, context, request, metadata, revoked)
             _CURRENT.set(call)
             parent, span = metadata.get("traceparent", ""), None
             if telemetry.sampled(parent, ratio):

@@ -126,8 +126,8 @@ def test_instances_are_listed_with_their_health(served: Served, stub: rpc.Config
         ("risk-1", "127.0.0.1:8", "HEALTH_UNHEALTHY"),
     ]
     served.call(stub.DeregisterInstance, pb.DeregisterInstanceRequest(service="risk", instance="risk-1"), peer="risk")
-    (found,) = served.call(stub.ListInstances, pb.ListInstancesRequest(service="risk"), **OPERATOR).instances
-    assert found.health == found.HEALTH_DRAINING
+    (left,) = served.call(stub.ListInstances, pb.ListInstancesRequest(service="risk"), **OPERATOR).instances
+    assert left.health == left.HEALTH_DRAINING
     gone = pb.DeregisterInstanceRequest(service="risk", instance="risk-9")
     with pytest.raises(grpc.RpcError) as refused:
         served.call(stub.DeregisterInstance, gone, peer="risk")

@@ -28,7 +28,7 @@ from paymesh.config.v1 import config_pb2 as paymesh_dot_config_dot_v1_dot_config
 from paymesh.mesh.v1 import policy_pb2 as paymesh_dot_mesh_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&paymesh/config/v1/config_service.proto\x12\x11paymesh.config.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1epaymesh/config/v1/config.proto\x1a\x1cpaymesh/mesh/v1/policy.proto\"O\n\x10GetConfigRequest\x12;\n\x03key\x18\x01 \x01(\tB.\xbaH+r)\x18@2%^[a-z][a-z0-9_]*([.][a-z0-9_]+){0,7}$\"B\n\x11GetConfigResponse\x12-\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1e.paymesh.config.v1.ConfigEntry\"\x8c\x01\n\x10SetConfigRequest\x12;\n\x03key\x18\x01 \x01(\tB.\xbaH+r)\x18@2%^[a-z][a-z0-9_]*([.][a-z0-9_]+){0,7}$\x12\x18\n\x05value\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x04\x12!\n\x10\x65xpected_version\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"B\n\x11SetConfigResponse\x12-\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1e.paymesh.config.v1.ConfigEntry\"h\n\x11ListConfigRequest\x12\x17\n\x06prefix\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x1c\n\tpage_size\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"^\n\x12ListConfigResponse\x12/\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1e.paymesh.config.v1.ConfigEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb7\x01\n\x17RegisterInstanceRequest\x12.\n\x07service\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9-]{1,30}$\x12\x32\n\x08instance\x18\x02 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$\x12\x38\n\x0cmesh_address\x18\x03 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Za-z0-9.-]+:[0-9]{1,5}$\"I\n\x18RegisterInstanceResponse\x12-\n\x08instance\x18\x01 \x01(\x0b\x32\x1b.paymesh.config.v1.Instance\"\x7f\n\x19\x44\x65registerInstanceRequest\x12.\n\x07service\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9-]{1,30}$\x12\x32\n\x08instance\x18\x02 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$\"\x1c\n\x1a\x44\x65registerInstanceResponse\"\x85\x01\n\x14ListInstancesRequest\x12\x31\n\x07service\x18\x01 \x01(\tB \xbaH\x1dr\x18\x32\x16^[a-z][a-z0-9-]{1,30}$\xd8\x01\x01\x12\x1c\n\tpage_size\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"`\n\x15ListInstancesResponse\x12.\n\tinstances\x18\x01 \x03(\x0b\x32\x1b.paymesh.config.v1.Instance\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x16\n\x14GetMeshHealthRequest\"K\n\x15GetMeshHealthResponse\x12\x32\n\x08services\x18\x01 \x03(\x0b\x32 .paymesh.config.v1.ServiceHealth\"E\n\rServiceHealth\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0f\n\x07healthy\x18\x02 \x01(\x05\x12\x12\n\nregistered\x18\x03 \x01(\x05\x32\xf5\x0b\n\rConfigService\x12\xaa\x01\n\tGetConfig\x12#.paymesh.config.v1.GetConfigRequest\x1a$.paymesh.config.v1.GetConfigResponse\"R\xb2\xbb\x18\x35\x08\x03\x12\x0b\x63onfig:read*\x02\x08\x02\x32\x06\x08\x02\x12\x02\x01\x03:\r\x08\x01\x12\tIt reads.B\t\x08\xd8\x04\x12\x02\x08<\x18\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/api/config/{key}\x12\xf8\x01\n\tSetConfig\x12#.paymesh.config.v1.SetConfigRequest\x1a$.paymesh.config.v1.SetConfigResponse\"\x9f\x01\xb2\xbb\x18\x7f\x08\x03\x12\x0c\x63onfig:write*\x02\x08\x03\x32\x06\x08\x01\x12\x02\x01\x02:U\x08\x01\x12QIt sets the entry to the value given; a repeat of the same value changes nothing.B\x08\x08x\x12\x02\x08<\x18\x01H\x01\x82\xd3\xe4\x93\x02\x16\x1a\x11/api/config/{key}:\x01*\x12\xa7\x01\n\nListConfig\x12$.paymesh.config.v1.ListConfigRequest\x1a%.paymesh.config.v1.ListConfigResponse\"L\xb2\xbb\x18\x35\x08\x03\x12\x0b\x63onfig:read*\x02\x08\x02\x32\x06\x08\x02\x12\x02\x01\x03:\r\x08\x01\x12\tIt reads.B\t\x08\xd8\x04\x12\x02\x08<\x18\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/api/config\x12\xfa\x01\n\x10RegisterInstance\x12*.paymesh.config.v1.RegisterInstanceRequest\x1a+.paymesh.config.v1.RegisterInstanceResponse\"\x8c\x01\xb2\xbb\x18\x87\x01\x08\x04\x1a\x04user\x1a\x05order\x1a\x07payment\x1a\x04risk\x1a\x0cnotification\x1a\x07gateway*\x02\x08\x02\x32\x06\x08\x02\x12\x02\x01\x03:D\x08\x01\x12@It sets the instance to the values given and prolongs its lease.\x12\xe2\x01\n\x12\x44\x65registerInstance\x12,.paymesh.config.v1.DeregisterInstanceRequest\x1a-.paymesh.config.v1.DeregisterInstanceResponse\"o\xb2\xbb\x18k\x08\x04\x1a\x04user\x1a\x05order\x1a\x07payment\x1a\x04risk\x1a\x0cnotification\x1a\x07gateway*\x02\x08\x02\x32\x06\x08\x02\x12\x02\x01\x03:(\x08\x01\x12$An instance that is gone stays gone.\x12\xb6\x01\n\rListInstances\x12\'.paymesh.config.v1.ListInstancesRequest\x1a(.paymesh.config.v1.ListInstancesResponse\"R\xb2\xbb\x18\x33\x08\x03\x12\tmesh:read*\x02\x08\x02\x32\x06\x08\x02\x12\x02\x01\x03:\r\x08\x01\x12\tIt reads.B\t\x08\xd8\x04\x12\x02\x08<\x18\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/api/mesh/instances\x12\x8e\x01\n\rGetMeshHealth\x12\'.paymesh.config.v1.GetMeshHealthRequest\x1a(.paymesh.config.v1.GetMeshHealthResponse\"*\xb2\xbb\x18&\x08\x04\x1a\x07gateway*\x02\x08\x01\x32\x06\x08\x02\x12\x02\x01\x03:\r\x08\x01\x12\tIt reads.\x1a\x66\xaa\xbb\x18\x62\n\x06\x63onfig\x12\x04\x65\x64ge\x12\x04user\x12\x05order\x12\x07payment\x12\x04risk\x12\x0cnotification\x12\x07gateway \x88\x87\x03(\x01\x32\x0b\x08\x80\x02\x10\x80\x04\x18\x80\x08 \x14:\x0c\x08\x05\x12\x02\x08\x05\x1a\x02\x08\x05 2b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&paymesh/config/v1/config_service.proto\x12\x11paymesh.config.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1epaymesh/config/v1/config.proto\x1a\x1cpaymesh/mesh/v1/policy.proto\"O\n\x10GetConfigRequest\x12;\n\x03key\x18\x01 \x01(\tB.\xbaH+r)\x18@2%^[a-z][a-z0-9_]*([.][a-z0-9_]+){0,7}$\"B\n\x11GetConfigResponse\x12-\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1e.paymesh.config.v1.ConfigEntry\"\x9e\x01\n\x10SetConfigRequest\x12;\n\x03key\x18\x01 \x01(\tB.\xbaH+r)\x18@2%^[a-z][a-z0-9_]*([.][a-z0-9_]+){0,7}$\x12 \n\x05value\x18\x02 \x01(\tB\x0c\xbaH\tr\x04\x18\x80\x80\x04\xc8\x01\x01H\x00\x88\x01\x01\x12!\n\x10\x65xpected_version\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x42\x08\n\x06_value\"B\n\x11SetConfigResponse\x12-\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1e.paymesh.config.v1.ConfigEntry\"h\n\x11ListConfigRequest\x12\x17\n\x06prefix\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x1c\n\tpage_size\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"^\n\x12ListConfigResponse\x12/\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1e.paymesh.config.v1.ConfigEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb7\x01\n\x17RegisterInstanceRequest\x12.\n\x07service\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9-]{1,30}$\x12\x32\n\x08instance\x18\x02 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$\x12\x38\n\x0cmesh_address\x18\x03 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Za-z0-9.-]+:[0-9]{1,5}$\"I\n\x18RegisterInstanceResponse\x12-\n\x08instance\x18\x01 \x01(\x0b\x32\x1b.paymesh.config.v1.Instance\"\x7f\n\x19\x44\x65registerInstanceRequest\x12.\n\x07service\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9-]{1,30}$\x12\x32\n\x08instance\x18\x02 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$\"\x1c\n\x1a\x44\x65registerInstanceResponse\"\x85\x01\n\x14ListInstancesRequest\x12\x31\n\x07service\x18\x01 \x01(\tB \xbaH\x1dr\x18\x32\x16^[a-z][a-z0-9-]{1,30}$\xd8\x01\x01\x12\x1c\n\tpage_size\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"`\n\x15ListInstancesResponse\x12.\n\tinstances\x18\x01 \x03(\x0b\x32\x1b.paymesh.config.v1.Instance\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x16\n\x14GetMeshHealthRequest\"K\n\x15GetMeshHealthResponse\x12\x32\n\x08services\x18\x01 \x03(\x0b\x32 .paymesh.config.v1.ServiceHealth\"E\n\rServiceHealth\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0f\n\x07healthy\x18\x02 \x01(\x05\x12\x12\n\nregistered\x18\x03 \x01(\x05\x32\x8e\x0c\n\rConfigService\x12\xb0\x01\n\tGetConfig\x12#.paymesh.config.v1.GetConfigRequest\x1a$.paymesh.config.v1.GetConfigResponse\"X\xb2\xbb\x18;\x08\x03\x12\x0b\x63onfig:read\x1a\x04\x65\x64ge*\x02\x08\x02\x32\x06\x08\x02\x12\x02\x01\x03:\r\x08\x01\x12\tIt reads.B\t\x08\xd8\x04\x12\x02\x08<\x18\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/api/config/{key}\x12\xff\x01\n\tSetConfig\x12#.paymesh.config.v1.SetConfigRequest\x1a$.paymesh.config.v1.SetConfigResponse\"\xa6\x01\xb2\xbb\x18\x85\x01\x08\x03\x12\x0c\x63onfig:write\x1a\x04\x65\x64ge*\x02\x08\x03\x32\x06\x08\x01\x12\x02\x01\x02:U\x08\x01\x12QIt sets the entry to the value given; a repeat of the same value changes nothing.B\x08\x08x\x12\x02\x08<\x18\x01H\x01\x82\xd3\xe4\x93\x02\x16\x1a\x11/api/config/{key}:\x01*\x12\xad\x01\n\nListConfig\x12$.paymesh.config.v1.ListConfigRequest\x1a%.paymesh.config.v1.ListConfigResponse\"R\xb2\xbb\x18;\x08\x03\x12\x0b\x63onfig:read\x1a\x04\x65\x64ge*\x02\x08\x02\x32\x06\x08\x02\x12\x02\x01\x03:\r\x08\x01\x12\tIt reads.B\t\x08\xd8\x04\x12\x02\x08<\x18\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/api/config\x12\xfa\x01\n\x10RegisterInstance\x12*.paymesh.config.v1.RegisterInstanceRequest\x1a+.paymesh.config.v1.RegisterInstanceResponse\"\x8c\x01\xb2\xbb\x18\x87\x01\x08\x04\x1a\x04user\x1a\x05order\x1a\x07payment\x1a\x04risk\x1a\x0cnotification\x1a\x07gateway*\x02\x08\x02\x32\x06\x08\x02\x12\x02\x01\x03:D\x08\x01\x12@It sets the instance to the values given and prolongs its lease.\x12\xe2\x01\n\x12\x44\x65registerInstance\x12,.paymesh.config.v1.DeregisterInstanceRequest\x1a-.paymesh.config.v1.DeregisterInstanceResponse\"o\xb2\xbb\x18k\x08\x04\x1a\x04user\x1a\x05order\x1a\x07payment\x1a\x04risk\x1a\x0cnotification\x1a\x07gateway*\x02\x08\x02\x32\x06\x08\x02\x12\x02\x01\x03:(\x08\x01\x12$An instance that is gone stays gone.\x12\xbc\x01\n\rListInstances\x12\'.paymesh.config.v1.ListInstancesRequest\x1a(.paymesh.config.v1.ListInstancesResponse\"X\xb2\xbb\x18\x39\x08\x03\x12\tmesh:read\x1a\x04\x65\x64ge*\x02\x08\x02\x32\x06\x08\x02\x12\x02\x01\x03:\r\x08\x01\x12\tIt reads.B\t\x08\xd8\x04\x12\x02\x08<\x18\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/api/mesh/instances\x12\x8e\x01\n\rGetMeshHealth\x12\'.paymesh.config.v1.GetMeshHealthRequest\x1a(.paymesh.config.v1.GetMeshHealthResponse\"*\xb2\xbb\x18&\x08\x04\x1a\x07gateway*\x02\x08\x01\x32\x06\x08\x02\x12\x02\x01\x03:\r\x08\x01\x12\tIt reads.\x1a\x66\xaa\xbb\x18\x62\n\x06\x63onfig\x12\x04\x65\x64ge\x12\x04user\x12\x05order\x12\x07payment\x12\x04risk\x12\x0cnotification\x12\x07gateway \x88\x87\x03(\x01\x32\x0b\x08\x80\x02\x10\x80\x04\x18\x80\x08 \x14:\x0c\x08\x05\x12\x02\x08\x05\x1a\x02\x08\x05 2b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,7 +40,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETCONFIGREQUEST'].fields_by_name['key']._loaded_options = None
   _globals['_SETCONFIGREQUEST'].fields_by_name['key']._serialized_options = b'\272H+r)\030@2%^[a-z][a-z0-9_]*([.][a-z0-9_]+){0,7}$'
   _globals['_SETCONFIGREQUEST'].fields_by_name['value']._loaded_options = None
-  _globals['_SETCONFIGREQUEST'].fields_by_name['value']._serialized_options = b'\272H\006r\004\030\200\200\004'
+  _globals['_SETCONFIGREQUEST'].fields_by_name['value']._serialized_options = b'\272H\tr\004\030\200\200\004\310\001\001'
   _globals['_SETCONFIGREQUEST'].fields_by_name['expected_version']._loaded_options = None
   _globals['_SETCONFIGREQUEST'].fields_by_name['expected_version']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_LISTCONFIGREQUEST'].fields_by_name['prefix']._loaded_options = None
@@ -68,17 +68,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONFIGSERVICE']._loaded_options = None
   _globals['_CONFIGSERVICE']._serialized_options = b'\252\273\030b\n\006config\022\004edge\022\004user\022\005order\022\007payment\022\004risk\022\014notification\022\007gateway \210\207\003(\0012\013\010\200\002\020\200\004\030\200\010 \024:\014\010\005\022\002\010\005\032\002\010\005 2'
   _globals['_CONFIGSERVICE'].methods_by_name['GetConfig']._loaded_options = None
-  _globals['_CONFIGSERVICE'].methods_by_name['GetConfig']._serialized_options = b'\262\273\0305\010\003\022\013config:read*\002\010\0022\006\010\002\022\002\001\003:\r\010\001\022\tIt reads.B\t\010\330\004\022\002\010<\030\001\202\323\344\223\002\023\022\021/api/config/{key}'
+  _globals['_CONFIGSERVICE'].methods_by_name['GetConfig']._serialized_options = b'\262\273\030;\010\003\022\013config:read\032\004edge*\002\010\0022\006\010\002\022\002\001\003:\r\010\001\022\tIt reads.B\t\010\330\004\022\002\010<\030\001\202\323\344\223\002\023\022\021/api/config/{key}'
   _globals['_CONFIGSERVICE'].methods_by_name['SetConfig']._loaded_options = None
-  _globals['_CONFIGSERVICE'].methods_by_name['SetConfig']._serialized_options = b'\262\273\030\177\010\003\022\014config:write*\002\010\0032\006\010\001\022\002\001\002:U\010\001\022QIt sets the entry to the value given; a repeat of the same value changes nothing.B\010\010x\022\002\010<\030\001H\001\202\323\344\223\002\026\032\021/api/config/{key}:\001*'
+  _globals['_CONFIGSERVICE'].methods_by_name['SetConfig']._serialized_options = b'\262\273\030\205\001\010\003\022\014config:write\032\004edge*\002\010\0032\006\010\001\022\002\001\002:U\010\001\022QIt sets the entry to the value given; a repeat of the same value changes nothing.B\010\010x\022\002\010<\030\001H\001\202\323\344\223\002\026\032\021/api/config/{key}:\001*'
   _globals['_CONFIGSERVICE'].methods_by_name['ListConfig']._loaded_options = None
-  _globals['_CONFIGSERVICE'].methods_by_name['ListConfig']._serialized_options = b'\262\273\0305\010\003\022\013config:read*\002\010\0022\006\010\002\022\002\001\003:\r\010\001\022\tIt reads.B\t\010\330\004\022\002\010<\030\001\202\323\344\223\002\r\022\013/api/config'
+  _globals['_CONFIGSERVICE'].methods_by_name['ListConfig']._serialized_options = b'\262\273\030;\010\003\022\013config:read\032\004edge*\002\010\0022\006\010\002\022\002\001\003:\r\010\001\022\tIt reads.B\t\010\330\004\022\002\010<\030\001\202\323\344\223\002\r\022\013/api/config'
   _globals['_CONFIGSERVICE'].methods_by_name['RegisterInstance']._loaded_options = None
   _globals['_CONFIGSERVICE'].methods_by_name['RegisterInstance']._serialized_options = b'\262\273\030\207\001\010\004\032\004user\032\005order\032\007payment\032\004risk\032\014notification\032\007gateway*\002\010\0022\006\010\002\022\002\001\003:D\010\001\022@It sets the instance to the values given and prolongs its lease.'
   _globals['_CONFIGSERVICE'].methods_by_name['DeregisterInstance']._loaded_options = None
   _globals['_CONFIGSERVICE'].methods_by_name['DeregisterInstance']._serialized_options = b'\262\273\030k\010\004\032\004user\032\005order\032\007payment\032\004risk\032\014notification\032\007gateway*\002\010\0022\006\010\002\022\002\001\003:(\010\001\022$An instance that is gone stays gone.'
   _globals['_CONFIGSERVICE'].methods_by_name['ListInstances']._loaded_options = None
-  _globals['_CONFIGSERVICE'].methods_by_name['ListInstances']._serialized_options = b'\262\273\0303\010\003\022\tmesh:read*\002\010\0022\006\010\002\022\002\001\003:\r\010\001\022\tIt reads.B\t\010\330\004\022\002\010<\030\001\202\323\344\223\002\025\022\023/api/mesh/instances'
+  _globals['_CONFIGSERVICE'].methods_by_name['ListInstances']._serialized_options = b'\262\273\0309\010\003\022\tmesh:read\032\004edge*\002\010\0022\006\010\002\022\002\001\003:\r\010\001\022\tIt reads.B\t\010\330\004\022\002\010<\030\001\202\323\344\223\002\025\022\023/api/mesh/instances'
   _globals['_CONFIGSERVICE'].methods_by_name['GetMeshHealth']._loaded_options = None
   _globals['_CONFIGSERVICE'].methods_by_name['GetMeshHealth']._serialized_options = b'\262\273\030&\010\004\032\007gateway*\002\010\0012\006\010\002\022\002\001\003:\r\010\001\022\tIt reads.'
   _globals['_GETCONFIGREQUEST']._serialized_start=182
@@ -86,31 +86,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCONFIGRESPONSE']._serialized_start=263
   _globals['_GETCONFIGRESPONSE']._serialized_end=329
   _globals['_SETCONFIGREQUEST']._serialized_start=332
-  _globals['_SETCONFIGREQUEST']._serialized_end=472
-  _globals['_SETCONFIGRESPONSE']._serialized_start=474
-  _globals['_SETCONFIGRESPONSE']._serialized_end=540
-  _globals['_LISTCONFIGREQUEST']._serialized_start=542
-  _globals['_LISTCONFIGREQUEST']._serialized_end=646
-  _globals['_LISTCONFIGRESPONSE']._serialized_start=648
-  _globals['_LISTCONFIGRESPONSE']._serialized_end=742
-  _globals['_REGISTERINSTANCEREQUEST']._serialized_start=745
-  _globals['_REGISTERINSTANCEREQUEST']._serialized_end=928
-  _globals['_REGISTERINSTANCERESPONSE']._serialized_start=930
-  _globals['_REGISTERINSTANCERESPONSE']._serialized_end=1003
-  _globals['_DEREGISTERINSTANCEREQUEST']._serialized_start=1005
-  _globals['_DEREGISTERINSTANCEREQUEST']._serialized_end=1132
-  _globals['_DEREGISTERINSTANCERESPONSE']._serialized_start=1134
-  _globals['_DEREGISTERINSTANCERESPONSE']._serialized_end=1162
-  _globals['_LISTINSTANCESREQUEST']._serialized_start=1165
-  _globals['_LISTINSTANCESREQUEST']._serialized_end=1298
-  _globals['_LISTINSTANCESRESPONSE']._serialized_start=1300
-  _globals['_LISTINSTANCESRESPONSE']._serialized_end=1396
-  _globals['_GETMESHHEALTHREQUEST']._serialized_start=1398
-  _globals['_GETMESHHEALTHREQUEST']._serialized_end=1420
-  _globals['_GETMESHHEALTHRESPONSE']._serialized_start=1422
-  _globals['_GETMESHHEALTHRESPONSE']._serialized_end=1497
-  _globals['_SERVICEHEALTH']._serialized_start=1499
-  _globals['_SERVICEHEALTH']._serialized_end=1568
-  _globals['_CONFIGSERVICE']._serialized_start=1571
-  _globals['_CONFIGSERVICE']._serialized_end=3096
+  _globals['_SETCONFIGREQUEST']._serialized_end=490
+  _globals['_SETCONFIGRESPONSE']._serialized_start=492
+  _globals['_SETCONFIGRESPONSE']._serialized_end=558
+  _globals['_LISTCONFIGREQUEST']._serialized_start=560
+  _globals['_LISTCONFIGREQUEST']._serialized_end=664
+  _globals['_LISTCONFIGRESPONSE']._serialized_start=666
+  _globals['_LISTCONFIGRESPONSE']._serialized_end=760
+  _globals['_REGISTERINSTANCEREQUEST']._serialized_start=763
+  _globals['_REGISTERINSTANCEREQUEST']._serialized_end=946
+  _globals['_REGISTERINSTANCERESPONSE']._serialized_start=948
+  _globals['_REGISTERINSTANCERESPONSE']._serialized_end=1021
+  _globals['_DEREGISTERINSTANCEREQUEST']._serialized_start=1023
+  _globals['_DEREGISTERINSTANCEREQUEST']._serialized_end=1150
+  _globals['_DEREGISTERINSTANCERESPONSE']._serialized_start=1152
+  _globals['_DEREGISTERINSTANCERESPONSE']._serialized_end=1180
+  _globals['_LISTINSTANCESREQUEST']._serialized_start=1183
+  _globals['_LISTINSTANCESREQUEST']._serialized_end=1316
+  _globals['_LISTINSTANCESRESPONSE']._serialized_start=1318
+  _globals['_LISTINSTANCESRESPONSE']._serialized_end=1414
+  _globals['_GETMESHHEALTHREQUEST']._serialized_start=1416
+  _globals['_GETMESHHEALTHREQUEST']._serialized_end=1438
+  _globals['_GETMESHHEALTHRESPONSE']._serialized_start=1440
+  _globals['_GETMESHHEALTHRESPONSE']._serialized_end=1515
+  _globals['_SERVICEHEALTH']._serialized_start=1517
+  _globals['_SERVICEHEALTH']._serialized_end=1586
+  _globals['_CONFIGSERVICE']._serialized_start=1589
+  _globals['_CONFIGSERVICE']._serialized_end=3139
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -11,9 +12,16 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
+from services.sandbox import keys
+from services.sandbox.acquirer import Acquirer, House
+from services.sandbox.alipay.gateway import Alipay
+from services.sandbox.cards.network import CardNetwork
 from services.sandbox.mail import MailSink
 from services.sandbox.messages import MessageProvider
+from services.sandbox.payer import Front, book_route
 from services.sandbox.script import control
+from services.sandbox.sockets import DroppableProtocol
+from services.sandbox.wechat.server import WechatPay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -26,7 +34,22 @@ if TYPE_CHECKING:
 
 def providers(settings: Settings) -> list[Provider]:
     """Name every part of the outside world."""
-    return [MailSink(settings.sandbox_smtp), MessageProvider("sms"), MessageProvider("pushes")]
+    messages: list[Provider] = [MailSink(settings.sandbox_smtp), MessageProvider("sms"), MessageProvider("pushes")]
+    if not settings.sandbox_folder:
+        return messages
+    folder = Path(settings.sandbox_folder)
+    keys.make(folder)
+    house = House.at(folder, time_scale=settings.sandbox_time_scale, ca_file=settings.sandbox_ca)
+    return [*messages, *acquirers(house)]
+
+
+def acquirers(house: House) -> list[Acquirer]:
+    """Name the providers of payments; the keys are there."""
+    return [
+        Alipay(house, keys.alipay(house.folder)),
+        WechatPay(house, keys.wechat(house.folder)),
+        CardNetwork(house, keys.cards(house.folder)),
+    ]
 
 
 def build(settings: Settings) -> uvicorn.Server:
@@ -39,6 +62,7 @@ def build(settings: Settings) -> uvicorn.Server:
             web(providers(settings)),
             host="127.0.0.1",
             port=settings.sandbox_http,
+            http=DroppableProtocol,
             log_level="warning",
             access_log=False,
             lifespan="on",
@@ -53,6 +77,9 @@ def web(parts: Sequence[Provider]) -> Starlette:
     for part in parts:
         routes += part.routes()
         routes.append(Route(f"/scripts/{part.name}", partial(control, part.script), methods=["GET", "PUT"]))
+    payments = [part for part in parts if isinstance(part, Acquirer)]
+    routes += [route for each in payments for route in Front(each).routes()]
+    routes.append(book_route(payments))
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

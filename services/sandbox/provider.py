@@ -9,14 +9,18 @@ if TYPE_CHECKING:
 
     from starlette.routing import BaseRoute
 
-    from services.sandbox.script import Script
+    from services.sandbox.script import Scripted
 
 
 class Provider(Protocol):
     """A part of the outside world. Its ``name`` is the one of its script, /scripts/{name}."""
 
     name: str
-    script: Script
+
+    @property
+    def script(self) -> Scripted:
+        """How it misbehaves."""
+        ...
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return what it answers over HTTP."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.responses import JSONResponse
 
@@ -15,6 +15,18 @@ if TYPE_CHECKING:
 
 DELAY_MAX_MS = 60_000
 FAIL_MAX = 1_000_000
+
+
+class Scripted(Protocol):
+    """A script of any kind, as it is set and read over HTTP."""
+
+    def set(self, wanted: Mapping[str, Any]) -> list[str]:
+        """Replace the script; return what is wrong with it (then nothing changes)."""
+        ...
+
+    def shown(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        ...
 
 
 @dataclass(slots=True)
@@ -43,6 +55,10 @@ class Script:
             self.fail, self.delay_ms, self.accept = fresh.fail, fresh.delay_ms, fresh.accept
         return faults
 
+    def shown(self) -> dict[str, Any]:
+        """Return the settings as they stand."""
+        return asdict(self)
+
     async def play(self) -> bool:
         """Wait as scripted; return whether this message is to fail."""
         if self.delay_ms:
@@ -53,7 +69,7 @@ class Script:
         return True
 
 
-async def control(script: Script, request: Request) -> JSONResponse:
+async def control(script: Scripted, request: Request) -> JSONResponse:
     """GET a script, or PUT another one as JSON."""
     if request.method == "PUT":
         try:
@@ -63,4 +79,4 @@ async def control(script: Script, request: Request) -> JSONResponse:
         faults = script.set(wanted) if isinstance(wanted, dict) else ["a JSON object is wanted"]
         if faults:
             return JSONResponse({"faults": faults}, status_code=400)
-    return JSONResponse(asdict(script))
+    return JSONResponse(script.shown())

@@ -19,7 +19,7 @@ with STATUS the three digits. Also on errors, unless the merchant or the key is 
 | POST /cards/v1/charges | request_id, amount {minor_units, currency}, card {number, exp_month, exp_year, cvc?}, capture (bool), description, notify_url, return_url?, expire_at? (unix s) | charge |
 | GET  /cards/v1/charges/{request_id} | | charge, 404 not_found |
 | POST /cards/v1/charges/{request_id}/capture | amount {minor_units, currency} | charge |
-| POST /cards/v1/charges/{request_id}/void | {} | charge |
+| POST /cards/v1/charges/{request_id}/void | {} | charge; also ends a challenge that nobody passed |
 | POST /cards/v1/refunds | request_id, charge_request_id, amount {…}, reason?, notify_url? | refund |
 | GET  /cards/v1/refunds/{request_id} | | refund, 404 not_found |
 | GET  /cards/v1/bills/{YYYY-MM-DD} | | text/csv, signed like every answer; 404 no_bill |
@@ -40,7 +40,9 @@ expired_card, authentication_failed (3DS N), authentication_unavailable (U), aut
 **Errors**: {"error": {"code", "message", "field"?}} with 400 invalid_request, invalid_amount, invalid_number, invalid_expiry ·
 401 unauthorized, bad_signature, stale_timestamp, reused_nonce · 404 not_found · 409 request_conflict (same request_id, other
 content), not_authorized (capture or void of what is not authorized), already_captured (another amount than the first time),
-amount_too_large (capture over the authorization, refund over what is left) · 500 internal_error: outcome unknown, query.
+not_captured (refund of what is not captured), amount_too_large (capture over the authorization, refund over what is left) ·
+402 card_declined, insufficient_funds, processing_error (capture, void or refund refused, nothing done; scripted) ·
+413 too large · 500 internal_error: outcome unknown, query.
 
 **Idempotency.** The same request_id with the same content is the same charge or refund: answered as it stands now, nothing is
 charged twice (description, notify_url, return_url and cvc may differ). A repeated capture of the same amount and a repeated void answer the charge again. Capture happens once, whole or
@@ -77,5 +79,8 @@ amount and fee in minor units, both positive. A bill is made once the day is ove
 | 4000000000070104 | R rejected: failed |
 | 4000000000070112 | D decoupled: challenge without a URL, the payer confirms elsewhere |
 | 4000000000070120 | I informational: approved |
-The payer of a challenge: POST /payer/cards/{request_id}/pay or /refuse. No card number is kept, in memory or on disk.
+The payer of a challenge: POST /payer/cards/{request_id}/pay (transStatus Y, or {"trans_status": one of Y A N U R I}) or /refuse
+(N). A challenge ends after 15 minutes or at expire_at: failed, challenge_expired. Scripts (services/sandbox/rules.py) know in
+place of close capture and void; forge, callbacks: signature amount seller (merchant_id) currency order timestamp (an hour old,
+truly signed); answers: signature unsigned timestamp nonce (an answer to another request) amount order. No card number is kept, in memory or on disk.
 """  # noqa: E501 - tables

@@ -38,7 +38,7 @@ def invariants(connection: sa.Connection, now_ms: int, *, settled: bool) -> Iter
 
 
 def payments_by_order(connection: sa.Connection) -> Iterator[tuple[int, int, str, int, int, int]]:
-    """Yield (order id, payment id, status, captured, refunded, age in ms) of payments that took money; for I9."""
+    """Yield (order id, payment id, status, captured, refunded, last change in ms) of payments that took money; for I9."""
     p = t.payments.c
     query = sa.select(p.order_id, p.id, p.status, p.captured_minor, p.refunded_minor, p.update_ms)
     yield from connection.execute(query.where(p.status.in_(_CAPTURED)))
@@ -148,7 +148,7 @@ def _refunds(connection: sa.Connection) -> Finding:
         f"payment {x.id} captured {x.captured_minor}, says {x.refunded_minor} refunded, refunds sum to {x.total}"
         for x in rows
     ]
-    return Finding("I5", "refunds", _count(connection, t.payments), breaches)
+    return Finding("I5", "refunds", _count(connection, t.refunds), breaches)
 
 
 def _answers(connection: sa.Connection) -> Finding:
@@ -173,11 +173,11 @@ def _chain(connection: sa.Connection) -> Finding:
     """I10: the hash chain over the ledger entries verifies from the first link to the tail."""
     x, e, c = t.ledger_transactions.c, t.ledger_entries.c, t.ledger_chain.c
     entries = (
-        sa.select(x.chain_seq, e.transaction_id, e.line, e.account_id, e.amount_minor)
+        sa.select(x.chain_seq, e.transaction_id, e.line, e.account_id, e.amount_minor, x.kind, x.reference_id, x.at_ms)
         .join_from(t.ledger_entries, t.ledger_transactions, e.transaction_id == x.id)
         .order_by(x.chain_seq, e.transaction_id, e.line)
     )
-    lines: dict[int, list[tuple[int, ...]]] = defaultdict(list)
+    lines: dict[int, list[tuple[object, ...]]] = defaultdict(list)
     for seq, *line in connection.execute(entries):
         lines[seq].append(tuple(line))
     previous, expected, breaches = bytes(32), 0, []

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from services.payment.ports import ToAssess
     from services.platform.client import MeshChannel
 
+_SILENT = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED"})
+"""How a call ends when risk cannot be reached; any other failure is an answer."""
 _BLOCK = risk_pb2.Assessment.DECISION_BLOCK
 _PASS = frozenset({risk_pb2.Assessment.DECISION_APPROVE, risk_pb2.Assessment.DECISION_REVIEW})
 
@@ -39,11 +41,13 @@ class RiskClient:
 
     def blocked(self, payments: Sequence[ToAssess], deadline: float) -> list[bool]:
         """Return for each payment whether it is to be refused; see the port."""
-        request = mapping.to_assess(list(payments))
+        request, timeout_ms = mapping.to_assess(list(payments)), _timeout_ms(self.PATH, deadline)
         try:
-            answer = self._mesh.call(self._stub.BatchAssessPayments, request, _timeout_ms(self.PATH, deadline))
-        except DomainError:
-            if self._unreachable not in _PASS:
+            answer = self._mesh.call(self._stub.BatchAssessPayments, request, timeout_ms)
+        except DomainError as failure:
+            if timeout_ms < contract().methods[self.PATH].timeout_ms:
+                raise DomainError("DEADLINE_EXCEEDED") from None  # a caller in a hurry does not get past risk by it
+            if failure.reason not in _SILENT or self._unreachable not in _PASS:
                 raise DomainError("UNAVAILABLE") from None
             return [False] * len(payments)
         self._unreachable = answer.unreachable_decision or _BLOCK

@@ -7,9 +7,12 @@ from concurrent import futures
 from typing import TYPE_CHECKING, Self
 
 import grpc
+from grpc_status import rpc_status
 
 from paymesh.order.v1 import order_pb2, order_service_pb2, order_service_pb2_grpc
 from paymesh.risk.v1 import risk_pb2, risk_service_pb2, risk_service_pb2_grpc
+from services.kernel.errors import DomainError
+from services.platform.status import status_of
 
 if TYPE_CHECKING:
     Context = grpc.ServicerContext
@@ -20,12 +23,16 @@ class FakeMesh(risk_service_pb2_grpc.RiskServiceServicer, order_service_pb2_grpc
     """Answers BatchAssessPayments and BatchGetOrders on a socket; counts what it was asked."""
 
     def __init__(self, address: str) -> None:
-        """Serve at ``address``. Blocks users in ``blocked``, knows ``orders``, is silent about risk when ``risk_down``."""
+        """Serve at ``address``. Blocks users in ``blocked`` and knows ``orders``.
+
+        Risk is silent when ``risk_down``, has too much to do when ``risk_full``, takes ``risk_takes_s`` for an answer.
+        """
         self.address = address
         self.blocked: set[int] = set()
         self.orders: dict[int, order_pb2.Order] = {}
         self.unreachable: Assessment.Decision.ValueType = risk_pb2.Assessment.DECISION_BLOCK
-        self.risk_down = False
+        self.risk_down = self.risk_full = False
+        self.risk_takes_s = 0.0
         self.assessed: list[list[int]] = []
         self._server = grpc.server(futures.ThreadPoolExecutor(8))
         risk_service_pb2_grpc.add_RiskServiceServicer_to_server(self, self._server)
@@ -56,6 +63,9 @@ class FakeMesh(risk_service_pb2_grpc.RiskServiceServicer, order_service_pb2_grpc
         """Assess by the list of blocked users."""
         if self.risk_down:
             context.abort(grpc.StatusCode.UNAVAILABLE, "down")
+        if self.risk_full:
+            context.abort_with_status(rpc_status.to_status(status_of(DomainError("OVERLOADED"))))
+        time.sleep(self.risk_takes_s)
         self.assessed.append([p.payment_id for p in request.payments])
         decision = {True: risk_pb2.Assessment.DECISION_BLOCK, False: risk_pb2.Assessment.DECISION_APPROVE}
         found = [

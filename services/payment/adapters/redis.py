@@ -48,7 +48,8 @@ class RedisStatusCache:
         """Put an empty word in place of payments that are about to change, in one round trip.
 
         A reader that saw the database before the change cannot fill it, and should this process die between its commit
-        and ``put``, nobody is shown what was before.
+        and ``put``, nobody is shown what was before. Should Redis answer neither this nor ``put`` and then come back with
+        what it had, readers see the payment as it was for as long as the entry lives, five minutes at most.
         """
         with self._redis.pipeline(transaction=False) as pipe:
             for payment_id in payment_ids:

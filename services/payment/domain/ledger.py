@@ -111,7 +111,8 @@ def transfer(
 def chain_hash(previous: bytes, lines: Iterable[Sequence[object]]) -> bytes:
     """Return the SHA-256 link of a batch: over the previous link and each entry's fields, joined as text.
 
-    A line is (transaction id, line number, account id, amount).
+    A line is (transaction id, line number, account id, amount, kind, reference id, time in ms): an entry and what its
+    transaction says of it.
     """
     text = ";".join(",".join(map(str, line)) for line in lines)
     return hashlib.sha256(previous + text.encode()).digest()

@@ -131,8 +131,9 @@ class SqlTransaction:
         ]
         insert_rows(c, t.ledger_transactions, booked)
         insert_rows(c, t.ledger_entries, entries)
+        said = {p.id: (p.kind, p.reference_id, now_ms) for p in book.postings}
         # Linked in the order of the primary key, in which an audit reads them back.
-        link = chain_hash(previous, sorted(tuple(entry.values()) for entry in entries))
+        link = chain_hash(previous, sorted((*entry.values(), *said[entry["transaction_id"]]) for entry in entries))
         insert_rows(c, t.ledger_chain, [{"seq": seq, "hash": link}])
         update_rows(c, t.ledger_tail, ("id",), [{"id": 1, "seq": seq, "hash": link}])
 

@@ -70,7 +70,8 @@ def refund_payments(ports: Ports, items: Sequence[RefundPayment]) -> list[Answer
 def refund_rejected(ports: Ports, items: Sequence[RefundRejected]) -> list[DomainError | None]:
     """Refund the whole of each payment, once per event; one that has nothing left is done already.
 
-    A refund that cannot be booked now (the balance would grow beyond its limit) is that event's failure alone.
+    A refund that cannot be booked now (the balance would grow beyond its limit), or of a payment that is not known, is
+    that event's failure alone: it is tried again, and ends in the dead-letter topic, where an operator finds it.
     """
     failed: dict[int, DomainError] = {}
     ports.cache.hold({item.payment_id for item in items})
@@ -78,6 +79,7 @@ def refund_rejected(ports: Ports, items: Sequence[RefundRejected]) -> list[Domai
         unseen = tx.unseen([item.event_id for item in items])
         owed = {item.payment_id: item for item in items if item.event_id in unseen}
         change, payments = _open(ports, tx, owed)
+        failed |= {i: DomainError("PAYMENT_NOT_FOUND", payment_id=i) for i in owed.keys() - payments.keys()}
         for payment in payments.values():
             if payment.status in {states.SUCCESS, states.PARTIALLY_REFUNDED} and payment.refundable:
                 try:

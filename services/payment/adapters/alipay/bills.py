@@ -12,7 +12,7 @@ from services.payment.adapters.china import bill_fen, china_ms, cny
 from services.payment.ports.provider import BillLine
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 TEXT_BYTES_MAX = 512 << 20
 FILES_MAX = 16
@@ -21,12 +21,12 @@ _KINDS = {"交易": "charge", "退款": "refund"}
 _TRADE_NO, _OURS, _KIND, _AT = "支付宝交易号", "商户订单号", "业务类型", "完成时间"
 _AMOUNT, _REFUND_NO, _FEE = "订单金额(元)", "退款批次号/请求号", "服务费(元)"
 _COLUMNS = {_TRADE_NO, _OURS, _KIND, _AT, _AMOUNT, _REFUND_NO, _FEE}
-_DETAILS, _SUMMARY = "业务明细", "汇总"
+_DETAILS, _SUMMARY, _END = "业务明细", "汇总", "业务明细列表结束"
 
 
 def lines(content: bytes) -> tuple[BillLine, ...]:
     """Read the trades and refunds of a bill. Raises ValueError where it is not one."""
-    rows = csv.reader(line for line in io.StringIO(_details(content)) if line.strip() and not line.startswith("#"))
+    rows = csv.reader(_listed(_details(content)))
     try:
         head = [_cell(each) for each in next(rows, [])]
         if missing := _COLUMNS - set(head):
@@ -34,6 +34,16 @@ def lines(content: bytes) -> tuple[BillLine, ...]:
         return tuple(_line(dict(zip(head, map(_cell, row), strict=True))) for row in rows)
     except csv.Error as error:
         raise ValueError("not CSV") from error
+
+
+def _listed(text: str) -> Iterator[str]:
+    """The lines of the list: head and trades. Without the line that ends it, it is cut short."""
+    for line in io.StringIO(text):
+        if _END in line and "," not in line:
+            return
+        if line.strip() and not line.startswith("#"):
+            yield line
+    raise ValueError("cut short: the end of the list is missing")
 
 
 def _details(content: bytes) -> str:

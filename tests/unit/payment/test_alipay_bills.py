@@ -98,6 +98,10 @@ def test_lines_when_of_the_shape() -> None:
         b"PK\x03\x04",
         bill(CHARGE)[:-30],
         bill(CHARGE)[:200] + b"\xff" + bill(CHARGE)[201:],
+        archive(
+            (DETAILS, text(CHARGE).partition("#-----------------------------------------业务明细列表结束")[0]),
+            (SUMS, ""),
+        ),
         archive((SUMS, text(CHARGE))),
         archive((DETAILS, text(CHARGE)), ("another" + DETAILS, text(CHARGE))),
         archive(*((f"{each}.csv", "") for each in range(20)), (DETAILS, text(CHARGE))),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import threading
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from services.kernel.errors import DomainError
 from services.kernel.money import Money
 from services.order.domain import Item, Order, Stock
-from services.platform.cache import FAILURES
+from services.platform.cache import CircuitBreaker
 from services.platform.telemetry import log
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TTL_S = 300
-SILENT_S = 1.0
-"""How long Redis is not asked after it failed, so that a silent one does not slow every call by its time-out."""
 
 _PUT = """
 local held = redis.call('HGET', KEYS[1], 'version')
@@ -44,7 +42,7 @@ class RedisCache:
     def __init__(self, client: redis.Redis) -> None:
         """Keep hashes in Redis by ``client``."""
         self._client, self._lock = client, threading.Lock()
-        self._silent_until = 0.0
+        self._breaker = CircuitBreaker()
         self._unsure: dict[str, float] = {}
 
     def order(self, order_id: int) -> Order | None:
@@ -59,7 +57,7 @@ class RedisCache:
         """Drop orders that are about to change, so that a crash after the commit leaves nothing old."""
         keys = [f"order:{order_id}" for order_id in order_ids]
         if keys:
-            self._ask(lambda: self._client.delete(*keys))
+            self._breaker.attempt(lambda: self._client.delete(*keys), None)
 
     def put(self, orders: Iterable[Order], stock: Iterable[Stock]) -> None:
         """Remember what was committed or read, unless something newer is there: one round trip."""
@@ -76,7 +74,7 @@ class RedisCache:
                 pipe.execute()
             return True
 
-        written = self._ask(write)
+        written = self._breaker.attempt(write, default=False)
         with self._lock:
             for key in entries:
                 self._unsure.pop(key, None)
@@ -86,7 +84,7 @@ class RedisCache:
     def _get(self, key: str, read: Callable[[str, Mapping[str, str]], T]) -> T | None:
         if self._doubts(key):
             return None
-        found = self._ask(lambda: self._client.hgetall(key))
+        found = self._breaker.attempt(lambda: self._client.hgetall(key), None)
         try:
             return read(key, {name.decode(): value.decode() for name, value in found.items()}) if found else None
         except (KeyError, ValueError, DomainError):
@@ -99,16 +97,6 @@ class RedisCache:
             if until and until < time.monotonic():
                 del self._unsure[key]
             return until > time.monotonic()
-
-    def _ask(self, call: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever Redis answers; None when it does not
-        if time.monotonic() < self._silent_until:
-            return None
-        try:
-            return call()
-        except FAILURES as error:
-            self._silent_until = time.monotonic() + SILENT_S
-            log.warning("cache.unavailable", error=type(error).__name__)
-            return None
 
 
 def _order_fields(order: Order) -> dict[str, str | int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -35,3 +36,26 @@ def attempt(call: Callable[[], T], default: T) -> T:
     except FAILURES as error:
         telemetry.log.warning("cache.unavailable", error=type(error).__name__)
         return default
+
+
+class CircuitBreaker:
+    """Leaves Redis alone for ``rest_s`` after it did not answer: a silent one must not cost every call its time-out."""
+
+    def __init__(self, rest_s: float = 1.0, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Begin closed; ``monotonic`` gives seconds."""
+        self._rest_s, self._monotonic = rest_s, monotonic
+        self._until = 0.0
+        self.failures = 0
+        """Calls that were made and not answered, so that one can see whether there was one in between."""
+
+    def attempt(self, call: Callable[[], T], default: T) -> T:
+        """Call Redis; go on with ``default`` when it does not answer (which is logged), or did not a moment ago."""
+        if self._monotonic() < self._until:
+            return default
+        try:
+            return call()
+        except FAILURES as error:
+            self._until = self._monotonic() + self._rest_s
+            self.failures += 1
+            telemetry.log.warning("cache.unavailable", error=type(error).__name__)
+            return default

@@ -24,6 +24,7 @@ from services.order.adapters import RedisCache
 from services.order.domain import Inventory, Item, Order, Stock
 from services.order.ports import Cache, Change, Store
 from services.platform import cache, migrations
+from services.platform.cache import CircuitBreaker
 from services.platform.database import Database
 from tests.fakes.order import FakeCache, FakeStore
 
@@ -239,7 +240,7 @@ def test_silent_redis_is_asked_once_a_second_and_own_writes_are_not_believed_fro
         remembered.put([changed], [])
         assert remembered.order(1) is None
     assert time.monotonic() - began < 1
-    remembered._client, remembered._silent_until = client, 0.0
+    remembered._client, remembered._breaker = client, CircuitBreaker()
     assert remembered.order(1) is None
     remembered.put([changed], [])
     assert remembered.order(1) == changed

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from services.platform import revocation, telemetry
-from services.platform.cache import FAILURES, attempt
+from services.platform import revocation
+from services.platform.cache import CircuitBreaker, attempt
 from services.user.domain import Profile
 
 if TYPE_CHECKING:
@@ -15,13 +15,9 @@ if TYPE_CHECKING:
     from services.kernel.clock import Clock
     from services.user.domain import Session
 
-T = TypeVar("T")
-
 USER_TTL_MS = 5 * 60 * 1000
 """A change that Redis missed is seen after this at the latest."""
 SESSION_TTL_MS = 30 * 60 * 1000
-AWAY_S = 1.0
-"""After Redis did not answer, reads go to SQL for so long without asking it."""
 
 _ENDED = b"ended"
 _NONE = "-"
@@ -49,13 +45,13 @@ class RedisCache:
 
     def __init__(self, client: redis.Redis, clock: Clock) -> None:
         """Remember in ``client``."""
-        self._redis, self._clock = client, clock
+        self._redis = client
         self._put_user = client.register_script(_PUT_USER)
-        self._away_until = 0.0
+        self._breaker = CircuitBreaker(monotonic=clock.monotonic)
 
     def user(self, user_id: int) -> Profile | None:
         """Return a user's details, if they are remembered."""
-        found: dict[bytes, bytes] | None = self._read(lambda: self._redis.hgetall(f"user:{user_id}"))
+        found: dict[bytes, bytes] | None = self._breaker.attempt(lambda: self._redis.hgetall(f"user:{user_id}"), None)
         if not found:
             return None
         text = {key.decode(): value.decode() for key, value in found.items()}
@@ -65,7 +61,7 @@ class RedisCache:
 
     def permissions(self, user_id: int) -> frozenset[str] | None:
         """Return a user's scopes, if they are remembered."""
-        found: set[bytes] | None = self._read(lambda: self._redis.smembers(f"permissions:{user_id}"))
+        found: set[bytes] | None = self._breaker.attempt(lambda: self._redis.smembers(f"permissions:{user_id}"), None)
         return frozenset(member.decode() for member in found) - {_NONE} if found else None
 
     def put_users(self, profiles: Iterable[Profile]) -> None:
@@ -82,7 +78,7 @@ class RedisCache:
 
     def session(self, session_id: str) -> bool | None:
         """Return whether a session is live; None: it is not remembered."""
-        found: bytes | None = self._read(lambda: self._redis.get(f"session:{session_id}"))
+        found: bytes | None = self._breaker.attempt(lambda: self._redis.get(f"session:{session_id}"), None)
         return None if found is None else found != _ENDED
 
     def fill_session(self, session: Session, now_ms: int) -> None:
@@ -97,17 +93,6 @@ class RedisCache:
                 value, ttl = _session(session, now_ms)
                 pipe.set(f"session:{session.id}", value, px=ttl)
             attempt(pipe.execute, None)
-
-    def _read(self, call: Callable[[], Any]) -> Any:  # noqa: ANN401 - what redis-py returns
-        """Ask Redis; None when it does not answer, or did not a moment ago: a read must not wait for it twice."""
-        if self._clock.monotonic() < self._away_until:
-            return None
-        try:
-            return call()
-        except FAILURES as error:
-            self._away_until = self._clock.monotonic() + AWAY_S
-            telemetry.log.warning("cache.unavailable", error=type(error).__name__)
-            return None
 
 
 class RedisRevocations:

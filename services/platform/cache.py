@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -48,7 +48,7 @@ class CircuitBreaker:
         self.failures = 0
         """Calls that were made and not answered, so that one can see whether there was one in between."""
 
-    def attempt(self, call: Callable[[], T], default: T) -> T:
+    def attempt(self, call: Callable[[], Any], default: object) -> Any:  # noqa: ANN401 - redis-py's own types name every decoding
         """Call Redis; go on with ``default`` when it does not answer (which is logged), or did not a moment ago."""
         if self._monotonic() < self._until:
             return default

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from paymesh.risk.v1 import risk_service_pb2 as pb
 from paymesh.risk.v1 import risk_service_pb2_grpc as rpc
 from services.kernel.pages import page
+from services.platform import telemetry
 from services.platform.interceptor import current
 from services.risk import mapping, usecases
 
@@ -39,7 +40,9 @@ class RiskServicer(rpc.RiskServiceServicer):
     ) -> pb.BatchAssessPaymentsResponse:
         """Judge payments."""
         command = mapping.assess_payments(request)
-        return mapping.assessed(await self._batcher.submit("assess_payments", command, current().deadline))
+        outcome = await self._batcher.submit("assess_payments", command, current().deadline)
+        telemetry.ASSESSED.inc(len(outcome.assessments))
+        return mapping.assessed(outcome)
 
     async def ListRules(self, request: pb.ListRulesRequest, context: Context) -> pb.ListRulesResponse:
         """List the rules."""

@@ -15,7 +15,7 @@ from services.cli.bench.site import Site, pss_mib
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from services.cli.bench.rounds import Order, Round
+    from services.cli.bench.rounds import Counts, Order, Round
 
 _IDLE_S = 5.0
 _IN_FLIGHT = 128
@@ -60,7 +60,7 @@ class _Ways:
         """Start the echo beside a populated mesh."""
         process, self._echo = site.echo()
         self._echo_host, self._echo_port = site.echo_edge(self._echo)
-        self._groups, self._echo_groups = {n: site.pids(n) for n in ("payment", "risk")}, {"echo": [process.pid]}
+        self._groups, self._echo_groups = site.groups(), {"echo": [process.pid]}
         self._socket, self._ca = site.socket("payment"), str(site.folder.ca)
         self._port = int(site.record["rest"].rpartition(":")[2])
 
@@ -90,9 +90,11 @@ def _rates(site: Site, count: int, repeats: int, say: Callable[[str], None]) -> 
     made = 2 * _WARM_UP
     proof.payments(made)
     seen: list[dict[str, Round]] = []
-    before = rounds.batches(site)
+    batched = rounds.Counts({}, 0, 0, 0)
     for number in range(repeats):
+        before = rounds.counts(site)
         echo, payment = ways.grpc(_take(orders, count), _IN_FLIGHT)
+        batched = rounds.counts(site).since(before).plus(batched)
         rest_echo, rest_payment = ways.rest(_take(orders, by_rest), _IN_FLIGHT)
         echo_one, payment_one = ways.grpc(_take(orders, alone), 1)
         made += count + by_rest + alone
@@ -100,8 +102,7 @@ def _rates(site: Site, count: int, repeats: int, say: Callable[[str], None]) -> 
         seen.append({"echo": echo, "payment": payment, "rest_echo": rest_echo, "rest_payment": rest_payment,
                      "echo_one": echo_one, "payment_one": payment_one})  # fmt: skip
         say(f"round {number + 1} of {repeats}: payment {payment.outcome.rate:.0f}/s, echo {echo.outcome.rate:.0f}/s")
-    histogram = {key: after - before.get(key, 0) for key, after in rounds.batches(site).items()}
-    return _figures(seen, histogram, rounds.sync_ms(site.folder.path))
+    return {**_figures(seen, rounds.sync_ms(site.folder.path)), "batches": _batches(batched)}
 
 
 def _take(orders: list[Order], count: int) -> list[Order]:
@@ -110,7 +111,7 @@ def _take(orders: list[Order], count: int) -> list[Order]:
     return taken
 
 
-def _figures(seen: list[dict[str, Round]], histogram: dict[str, float], sync_ms: float) -> dict[str, Any]:
+def _figures(seen: list[dict[str, Round]], sync_ms: float) -> dict[str, Any]:
     def rates(way: str) -> float:
         return round(statistics.median(r[way].outcome.rate for r in seen))
 
@@ -123,8 +124,6 @@ def _figures(seen: list[dict[str, Round]], histogram: dict[str, float], sync_ms:
     def ms(way: str, share: float) -> float:
         return statistics.median(r[way].outcome.percentile(share) for r in seen) * 1000
 
-    items = sum(v for k, v in histogram.items() if k.startswith("paymesh_batch_size_sum"))
-    made = sum(v for k, v in histogram.items() if k.startswith("paymesh_batch_size_count"))
     by_rate = ratio(lambda r: r["payment"].outcome.rate, lambda r: r["echo"].outcome.rate)
     by_cpu = ratio(lambda r: sum(r["echo"].cpu_us.values()), lambda r: sum(r["payment"].cpu_us.values()))
     by_rest = ratio(lambda r: r["rest_payment"].outcome.rate, lambda r: r["rest_echo"].outcome.rate)
@@ -140,10 +139,17 @@ def _figures(seen: list[dict[str, Round]], histogram: dict[str, float], sync_ms:
             "echo_p50_ms": round(ms("echo_one", 0.5), 3),
             "sync_ms": round(sync_ms, 3),
         },
-        "batches": {
-            "mean": round(items / made, 1),
-            "commits_per_payment": round(made / items, 3),
-            "risk_calls_per_payment": round(made / items, 3),
-            "histogram": {k.partition('le="')[2].partition('"')[0]: v for k, v in histogram.items() if "_bucket" in k},
-        },
+    }
+
+
+def _batches(seen: Counts) -> dict[str, Any]:
+    """Say how the gRPC rounds were batched: a batch is one transaction, and so one commit, of payments."""
+    made = seen.batches["+Inf"]
+    median = next(bound for bound, upto in seen.batches.items() if upto >= made / 2)
+    return {
+        "mean": round(seen.items / made, 1),
+        "median_at_most": median,
+        "commits_per_payment": round(made / seen.items, 3),
+        "risk_calls_per_payment": round(seen.risk_calls / seen.items, 3),
+        "histogram": seen.batches,
     }

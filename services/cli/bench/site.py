@@ -42,6 +42,7 @@ _TOP_UP_MINOR = 10**12
 _PRICE_MINOR = 100
 _SCOPES = "inventory:write balance:write"
 _OPERATOR = 1
+_LOWEST = 19
 MEASURED, REST_OF_WORLD = 0, 1
 """Cores: payment and risk (and the echo) have the first to themselves; Envoys, stores, generator and all others the second."""
 
@@ -88,6 +89,11 @@ class Site:
         """Return the process ids of services."""
         return [each["pid"] for name in services for each in self.record["services"][name]]
 
+    def groups(self) -> dict[str, list[int]]:
+        """Return the processes that a payment costs: the service (its database is in it), risk, and the cache risk asks."""
+        others = {"valkey": [pid]} if (pid := self.record["others"].get("valkey")) else {}
+        return {"payment": self.pids("payment"), "risk": self.pids("risk"), **others}
+
     def all_pids(self) -> list[int]:
         """Return the process ids of the whole mesh."""
         top = psutil.Process(self.record["pid"])
@@ -98,10 +104,17 @@ class Site:
         return str(self.record["services"][service][0]["socket"])
 
     def settle_in(self) -> None:
-        """Give every process its core; on a machine of one core all share it."""
+        """Give every process its core, and what only follows a payment the lowest priority.
+
+        On machines of their own, consumers would not take the time of the generator and of the Envoys between payment and
+        risk. What they have to do they do all the same: each round waits for it.
+        """
         pin(self.all_pids(), REST_OF_WORLD)
         pin(self.pids("payment", "risk"), MEASURED)
         pin([os.getpid()], REST_OF_WORLD)
+        followers = {*self.pids("user", "order", "notification", "config", "gateway"), self.record["others"]["sandbox"]}
+        for thread in (thread for pid in followers for thread in _threads(pid)):
+            os.setpriority(os.PRIO_PROCESS, thread, _LOWEST)
 
     def populate(self) -> None:
         """Make the persons with their balances, and the item that they buy."""

@@ -216,3 +216,21 @@ class Shop:
 def cny(fen: int) -> dict[str, str]:
     """Return an amount as JSON."""
     return {"currency_code": "CNY", "minor_units": str(fen)}
+
+
+def some_key() -> str:
+    """Return an idempotency key that nobody has used."""
+    return uuid.uuid4().hex
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Two people, the one with an order that was paid, the other with nothing."""
+
+    owner: Person
+    stranger: Person
+    sku: str
+    order: dict[str, Any]
+    payment: dict[str, Any]
+    cancelled: dict[str, Any]
+    notification: str

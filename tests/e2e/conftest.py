@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.clients import Native, People, Plane, Rest, Shop, native
+from tests.e2e.clients import Cast, Native, People, Plane, Rest, Shop, native
 from tests.e2e.mesh import Mesh
 
 _RUNNING: list[Mesh] = []
@@ -58,6 +59,21 @@ def people(rest: Rest, mesh: Mesh) -> People:
 def shop(rest: Rest, people: People) -> Shop:
     """The operator's side of the flow, over REST."""
     return Shop(rest, people.operator)
+
+
+@pytest.fixture(scope="session")
+def cast(rest: Rest, people: People, shop: Shop) -> Cast:
+    """Made once: registrations and log-ins are limited by address."""
+    owner, stranger, sku = people.somebody(), people.somebody(), f"box-{uuid.uuid4().hex[:8]}"
+    shop.stock(sku, price=1_000)
+    shop.top_up(owner, 100_000)
+    order = shop.order(owner, sku)
+    payment, cancelled = shop.pay(owner, order), shop.order(owner, sku)
+    body = {"id": cancelled["id"], "status": "STATUS_CANCELLED"}
+    cancelled = rest.call("UpdateOrderStatus", body, token=owner.token)["order"]
+    body = {"user_id": owner.id, "email": owner.email, "subject": "Hello", "text": "Good day."}
+    sent = rest.do("POST", "/api/notifications/email", body, token=people.operator.token)["notification"]
+    return Cast(owner, stranger, sku, order, payment, cancelled, sent["id"])
 
 
 @pytest.hookimpl(wrapper=True)

@@ -78,6 +78,7 @@ class Mesh:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 said = self.said()
                 self.stop(signal.SIGKILL)
+                self.remove()
                 raise AssertionError(f"the mesh did not start:\n{said}")
             time.sleep(0.05)
 

@@ -12,6 +12,8 @@ from google.rpc import error_details_pb2, status_pb2
 from services.contract.load import contract
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import httpx
 
 _HTTP = {3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 400, 10: 409, 11: 400, 12: 501, 13: 500, 14: 503, 16: 401}
@@ -86,3 +88,25 @@ def _refusal(status: dict[str, Any], retry_after: str) -> Refusal:
         assert all(each["description"] for each in named), status
     assert bool(violations) == (reason.name == "INVALID_ARGUMENT"), status
     return Refusal(reason.code, reason.name, metadata, tuple(sorted(violations)), text, retry_after)
+
+
+def refusal(call: Callable[[], object]) -> Refusal:
+    """Make a call that must be refused."""
+    try:
+        answer = call()
+    except Refused as refused:
+        return refused.refusal
+    raise AssertionError(f"not refused: {answer}")
+
+
+def outcome(call: Callable[[], dict[str, Any]]) -> dict[str, Any] | Refusal:
+    """Make a call that may be refused."""
+    try:
+        return call()
+    except Refused as refused:
+        return refused.refusal
+
+
+def reason(call: Callable[[], object]) -> str:
+    """Make a call that must be refused; returns why."""
+    return refusal(call).reason

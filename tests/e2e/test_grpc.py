@@ -170,12 +170,25 @@ def test_service_that_the_contract_does_not_name_is_refused(mesh: Mesh, people: 
 
 
 def test_identity_from_a_peer_that_may_not_pass_it_on_is_dropped(mesh: Mesh, people: People) -> None:
-    """Payment claims to speak for the operator and is nobody; the edge, which may, is believed."""
+    """Payment claims to speak for the operator and is taken for nobody; the edge, which may, is believed."""
     claims = {"x_paymesh_sub": people.operator.id, "x_paymesh_scope": "risk:read", "x_paymesh_sid": "s"}
-    with closing(_peer(mesh, "risk-1", _credentials(mesh, "payment"))) as risk:
-        assert _refused(partial(risk.call, "ListRules", {}, **claims)) == ("UNAUTHENTICATED", "UNAUTHENTICATED")
     with closing(_peer(mesh, "risk-1", _credentials(mesh, "edge"))) as risk:
         assert risk.call("ListRules", {}, **claims)["rules"]
+    # What the service took them for stands in the log of calls that it refused.
+    assert _seen_by_risk(mesh, "edge", "ListRules", {"page_size": 101}, claims) == int(people.operator.id)
+    assert _seen_by_risk(mesh, "payment", "BatchAssessPayments", {}, claims) == 0
+
+
+def _seen_by_risk(mesh: Mesh, peer: str, method: str, body: Mapping[str, Any], claims: Mapping[str, str]) -> int:
+    """Make an invalid call as a peer; returns the user for whom it was, as risk saw it."""
+    request_id = str(uuid.uuid4())
+    with closing(_peer(mesh, "risk-1", _credentials(mesh, peer))) as risk:
+        call = partial(risk.call, method, body, **claims, x_request_id=request_id)
+        assert _refused(call) == ("INVALID_ARGUMENT", "INVALID_ARGUMENT")
+    until(lambda: request_id in mesh.log("risk-1"), 10)
+    (line,) = [json.loads(each) for each in mesh.log("risk-1").splitlines() if request_id in each]
+    assert line["peer"] == peer
+    return int(line["subject"])
 
 
 def test_handshake_fails_without_a_certificate_of_the_mesh(mesh: Mesh) -> None:

@@ -19,18 +19,23 @@ R = TypeVar("R")
 class ReadPool:
     """Runs blocking reads in ``threads`` threads. A part of an App."""
 
-    def __init__(self, threads: int = 8) -> None:
-        """Make the pool; threads begin as they are needed."""
-        self._pool = ThreadPoolExecutor(threads, "read")
+    def __init__(self, threads: int = 8, *, queue_max: int = 1_000) -> None:
+        """Make the pool; threads begin as they are needed. Beyond ``queue_max`` reads at once: OVERLOADED."""
+        self._pool, self._left = ThreadPoolExecutor(threads, "read"), queue_max
 
     async def run(self, read: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run ``read`` in a thread. A database that does not answer is UNAVAILABLE."""
+        if not self._left:
+            raise DomainError("OVERLOADED")
+        self._left -= 1  # only the event loop comes here
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: read(*args, **kwargs))
         except Exception as error:
             if failure_of(error) is not None:
                 raise DomainError("UNAVAILABLE") from error
             raise
+        finally:
+            self._left += 1
 
     def start(self) -> None:
         """Nothing to do: threads begin as they are needed."""

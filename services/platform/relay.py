@@ -6,6 +6,7 @@ import datetime as dt
 import threading
 import uuid
 from collections import defaultdict
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -13,7 +14,7 @@ from confluent_kafka import KafkaException
 
 from services.contract.load import contract
 from services.platform import telemetry
-from services.platform.broker import Backlog, EventProducer, Record
+from services.platform.broker import Backlog, EventProducer, Header, Record
 from services.platform.database import failure_of
 
 if TYPE_CHECKING:
@@ -59,6 +60,11 @@ class Relay:
         self._thread = threading.Thread(target=self._work, name="relay", daemon=True)
         self._sent: dict[str, int] = defaultdict(int)
         self._broker = ""
+        self._headers: tuple[Header, ...] = (
+            ("ce_specversion", b"1.0"),
+            ("ce_source", f"/paymesh/{service}".encode()),
+            ("content-type", b"application/protobuf"),
+        )
         events = {e.topic: e.consumers for e in contract().events.values() if e.service == service}
         self._groups = {topic: [f"paymesh.{c}" for c in consumers] for topic, consumers in events.items()}
 
@@ -218,16 +224,20 @@ class Relay:
 
     def _record(self, row: sa.Row[Any]) -> Record:
         """Render a row as a CloudEvents 1.0 message in Kafka's binary mode."""
-        time = dt.datetime.fromtimestamp(row.event_ms / 1000, dt.UTC).isoformat(timespec="milliseconds")
-        headers = {
-            "ce_specversion": "1.0",
-            "ce_id": f"{self._service}-{row.id}",
-            "ce_source": f"/paymesh/{self._service}",
-            "ce_type": row.topic,
-            "ce_subject": row.event_key,
-            "ce_time": time,
-            "content-type": "application/protobuf",
-            "traceparent": row.traceparent,
-        }
-        encoded = tuple((key, value.encode()) for key, value in headers.items() if value)
-        return Record(row.topic, row.event_key.encode(), row.payload, encoded)
+        key = row.event_key.encode()
+        headers = (
+            *self._headers,
+            ("ce_id", f"{self._service}-{row.id}".encode()),
+            ("ce_type", row.topic.encode()),
+            ("ce_subject", key),
+            ("ce_time", _time(row.event_ms)),
+        )
+        if row.traceparent:
+            headers = (*headers, ("traceparent", row.traceparent.encode()))
+        return Record(row.topic, key, row.payload, headers)
+
+
+@lru_cache(maxsize=64)
+def _time(ms: int) -> bytes:
+    """Render a time as CloudEvents has it (RFC 3339). The events of a batch share theirs."""
+    return dt.datetime.fromtimestamp(ms / 1000, dt.UTC).isoformat(timespec="milliseconds").encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,15 +18,17 @@ from services.kernel.ids import IdMaker
 from services.kernel.money import Money
 from services.kernel.pages import Page
 from services.payment import audit, states
+from services.payment.adapters.redis import RedisStatusCache
 from services.payment.domain import AccountKey, Book, KnownOrder, Method, Payment, Refund
 from services.payment.domain.ledger import FUNDING_CLEARING, MERCHANT_SETTLEMENT, USER_BALANCE, transfer
-from services.payment.ports import Change, Moved, Store
+from services.payment.ports import Change, Moved, StatusCache, Store
 from services.payment.store import SqlStore, metadata
 from services.payment.store import tables as t
 from services.payment.usecases import OrderCancelled
 from services.platform import migrations
+from services.platform.cache import connect
 from services.platform.database import Database, Failure, failure_of
-from tests.fakes.payment import FakeIds, FakeStore
+from tests.fakes.payment import FakeCache, FakeIds, FakeStore
 
 USER, NOW = 7, 1_800_000_000_000
 BALANCE, CLEARING = AccountKey(USER_BALANCE, USER, "CNY"), AccountKey(FUNDING_CLEARING, 1, "CNY")
@@ -267,6 +270,58 @@ class TestStore:
         assert [p.id for p in following] == mine[2::-1]
         assert [p.id for p in kept.store.payments_of(user_id=None, order_id=99, page=FIRST)] == [others.id]
         assert kept.store.payments_of(user_id=USER, order_id=99, page=FIRST) == []
+
+
+@pytest.fixture(params=["fake", "redis"])
+def cache(request: pytest.FixtureRequest, redis_url: str) -> StatusCache:
+    """The cache under test, empty."""
+    return FakeCache() if request.param == "fake" else RedisStatusCache(connect(redis_url))
+
+
+class TestStatusCache:
+    """What both caches do."""
+
+    def test_payment_is_remembered_as_it_was(self, cache: StatusCache) -> None:
+        """Every field comes back; what was never put is not there."""
+        payment = new_payment(1, 11)
+        payment.succeed(NOW + 1)
+        cache.put([payment])
+        assert cache.get(1) == payment
+        assert cache.get(2) is None
+
+    def test_newer_is_never_replaced_by_older(self, cache: StatusCache) -> None:
+        """Whatever comes late: a reader that saw the database before, or another process's put."""
+        old = new_payment(1, 11)
+        newer = replace(old, status=states.SUCCESS, version=2)
+        cache.put([newer])
+        cache.put([old])
+        cache.fill(old)
+        assert cache.get(1) == newer
+        cache.put([replace(newer, status=states.REFUNDED, version=3), new_payment(2, 12)])
+        assert [found.version for n in (1, 2) if (found := cache.get(n))] == [3, 1]
+
+    def test_held_place_is_empty_until_the_change_is_put(self, cache: StatusCache) -> None:
+        """Nobody is shown what was before, and nobody can bring it back."""
+        old = new_payment(1, 11)
+        cache.fill(old)
+        assert cache.get(1) == old
+        cache.hold([1, 2])
+        cache.fill(old)
+        assert cache.get(1) is None
+        cache.put([replace(old, version=2)])
+        found = cache.get(1)
+        assert found is not None
+        assert found.version == 2
+
+
+def test_cache_that_is_away_forgets_and_fails_nothing() -> None:
+    """Redis is down: reads go to the database, commits are not held up."""
+    away = RedisStatusCache(connect("redis://127.0.0.1:1/0"))
+    payment = new_payment(1, 11)
+    away.hold([1])
+    away.put([payment])
+    away.fill(payment)
+    assert away.get(1) is None
 
 
 def _overdraw(kept: Kept) -> None:

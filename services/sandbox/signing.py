@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
@@ -13,8 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 
+@lru_cache(maxsize=16)
 def private_key(pem: str) -> rsa.RSAPrivateKey:
-    """Read a private RSA key. Raises TypeError for another kind of key."""
+    """Read a private RSA key, once: to check one takes 60 ms. Raises TypeError for another kind of key."""
     key = serialization.load_pem_private_key(pem.encode(), password=None)
     if not isinstance(key, rsa.RSAPrivateKey):
         raise TypeError("not an RSA key")

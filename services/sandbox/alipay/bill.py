@@ -48,7 +48,8 @@ def _details(lines: Sequence[Line], day: date, seller_id: str, now_ms: int) -> s
     return (
         _head("业务明细列表", day, seller_id)
         + written([COLUMNS, *map(_row, lines)])
-        + "#业务明细列表结束".center(60, "-")
+        + "#"
+        + "业务明细列表结束".center(59, "-")
         + f"\r\n#交易合计：{len(trades)}笔，商家实收共{yuan(sum(each.amount for each in trades))}元，商家优惠共0.00元"
         + f"\r\n#退款合计：{len(refunds)}笔，商家实收退款共{yuan(-sum(each.amount for each in refunds))}元，商家优惠退款共0.00元"
         + f"\r\n#导出时间：[{china_time(now_ms)}]\r\n"
@@ -74,7 +75,7 @@ def _summary(lines: Sequence[Line], day: date, seller_id: str, now_ms: int) -> s
     fee = sum(each.fee if each.refund else -each.fee for each in lines)
     row = ["合计", "", str(len(trades)), str(len(lines) - len(trades)), yuan(amount), yuan(amount), "0.00", "0.00", "0.00",
            yuan(fee), "0.00", yuan(amount + fee)]  # fmt: skip
-    end = "#业务汇总列表结束".center(60, "-") + f"\r\n#导出时间：[{china_time(now_ms)}]\r\n"
+    end = "#" + "业务汇总列表结束".center(59, "-") + f"\r\n#导出时间：[{china_time(now_ms)}]\r\n"
     return _head("业务汇总列表", day, seller_id) + written([SUMMARY_COLUMNS, row]) + end
 
 

@@ -48,9 +48,14 @@ class CircuitBreaker:
         self.failures = 0
         """Calls that were made and not answered, so that one can see whether there was one in between."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether Redis is left alone now."""
+        return self._monotonic() < self._until
+
     def attempt(self, call: Callable[[], Any], default: object) -> Any:  # noqa: ANN401 - redis-py's own types name every decoding
         """Call Redis; go on with ``default`` when it does not answer (which is logged), or did not a moment ago."""
-        if self._monotonic() < self._until:
+        if self.is_open:
             return default
         try:
             return call()

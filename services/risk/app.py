@@ -10,6 +10,7 @@ from services.kernel.clock import SystemClock
 from services.kernel.ids import IdMaker
 from services.platform import cache, migrations
 from services.platform.batcher import Batcher
+from services.platform.consumer import EventConsumer
 from services.platform.database import Database
 from services.platform.idempotency import business_reasons
 from services.platform.process import App, Closing, Opening
@@ -18,6 +19,7 @@ from services.platform.relay import Relay
 from services.platform.revocation import RevokedSessions
 from services.risk import mapping, usecases
 from services.risk.adapters.redis import RedisRuleCache, RedisVelocity
+from services.risk.consumer import SUBSCRIPTIONS
 from services.risk.jobs import Rules
 from services.risk.ports import Ports
 from services.risk.servicer import RiskServicer
@@ -56,6 +58,8 @@ def build(settings: Settings) -> App:
             "set_blocks": partial(usecases.set_blocks, ports),
         }
     )
+    # A Batcher of its own: nobody's payment waits for a disk that writes what was judged already.
+    notes = Batcher({"note_payments": partial(usecases.note_payments, ports, rules)})
     reads, revoked = ReadPool(), RevokedSessions(settings.redis_url)
     servicer = RiskServicer(ports, rules, batcher, reads)
     return App(
@@ -72,6 +76,8 @@ def build(settings: Settings) -> App:
             relay,
             Rules(ports, rules, settings.rules_refresh_ms / 1000),
             batcher,
+            notes,
+            EventConsumer(NAME, SUBSCRIPTIONS, notes, settings.kafka),
         ),
         revoked=revoked,
     )

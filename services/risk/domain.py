@@ -42,6 +42,14 @@ class Payment(NamedTuple):
     minor_units: int
 
 
+class Noted(NamedTuple):
+    """A payment as its event told of it, with the time in ms: what a user's velocity series is made of again."""
+
+    payment_id: int
+    user_id: int
+    at_ms: int
+
+
 @dataclass(frozen=True, slots=True)
 class AmountLimit:
     """Hit by an amount above ``limit`` in its currency; payments in others are not looked at."""

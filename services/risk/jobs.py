@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 CACHE_S = 5.0
 """How often the copies in Redis are looked after."""
+REFILL_S = 0.5
+"""How often it is asked whether the velocity series were lost; until they are back each batch puts its own back."""
+FORGET_S = 60.0
 
 
 class Rules:
@@ -24,6 +27,8 @@ class Rules:
         self._jobs = (
             Every(refresh_s, self._refresh, "refresh-rules"),
             Every(CACHE_S, partial(usecases.keep_cache, ports, rules), "keep-rule-cache"),
+            Every(REFILL_S, partial(usecases.refill_series, ports, rules), "refill-series"),
+            Every(FORGET_S, partial(usecases.forget_payments, ports, rules), "forget-payments"),
         )
 
     def start(self) -> None:

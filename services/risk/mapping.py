@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from paymesh.payment.v1 import payment_event_pb2
 from paymesh.risk.v1 import risk_event_pb2 as events_pb
 from paymesh.risk.v1 import risk_pb2
 from paymesh.risk.v1 import risk_service_pb2 as pb
@@ -20,6 +21,7 @@ from services.risk.domain import (
     Condition,
     Decision,
     Event,
+    Noted,
     Payment,
     Rule,
     Unreachable,
@@ -47,6 +49,12 @@ def payment(request: pb.AssessRiskRequest) -> Payment:
     """Read a payment that is only thought of. Raises CURRENCY_UNSUPPORTED."""
     amount = wire.money_from(request.amount)
     return Payment(0, request.user_id, amount.currency_code, amount.minor_units)
+
+
+def payment_initiated(event: payment_event_pb2.PaymentInitiated, event_id: str) -> usecases.NotePayment:
+    """Read the event."""
+    at_ms = event.event_time.ToMilliseconds()
+    return usecases.NotePayment(event_id, "payment.initiated", Noted(event.payment_id, event.user_id, at_ms))
 
 
 def create_rule(call: Call, request: pb.CreateRuleRequest) -> usecases.CreateRule:

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Protocol
 
 from services.kernel.clock import Clock
 from services.kernel.idempotency import Answer, IdempotencyKey, Scope, Stored
 from services.kernel.pages import Page
-from services.risk.domain import Alert, Assessment, Block, Decision, Event, Payment, Rule, Snapshot
+from services.risk.domain import Alert, Assessment, Block, Decision, Event, Noted, Payment, Rule, Snapshot
+
+
+class Missing(Enum):
+    """Why there is no count."""
+
+    SILENT = auto()
+    """The series do not answer."""
+    LOST = auto()
+    """The series answer, but are not known to hold all that they should."""
 
 
 class Ids(Protocol):
@@ -22,18 +32,37 @@ class Ids(Protocol):
 
 
 class Velocity(Protocol):
-    """The payments of each user over time."""
+    """The payments of each user over time, in memory of another process that may lose them all.
 
-    def count(self, payments: Sequence[Payment], windows_ms: Sequence[int], now_ms: int) -> list[Sequence[int]] | None:
+    ``refilled`` says that the series of those asked about were put back a moment ago; without it series that were lost
+    are neither counted nor added to.
+    """
+
+    def count(
+        self, payments: Sequence[Payment], windows_ms: Sequence[int], now_ms: int, *, refilled: bool = False
+    ) -> list[Sequence[int]] | Missing:
         """Put ``payments`` down as made now, in order, and count for each its user's payments in each window up to it.
 
-        A payment that was put down before keeps its time and counts once. One round trip. None: the series did not
-        answer.
+        A payment that was put down before keeps its time and counts once. One round trip.
         """
         ...
 
-    def peek(self, user_id: int, windows_ms: Sequence[int], now_ms: int) -> Sequence[int] | None:
-        """Count a user's payments in each window, and put nothing down. None: the series did not answer."""
+    def peek(
+        self, user_id: int, windows_ms: Sequence[int], now_ms: int, *, refilled: bool = False
+    ) -> Sequence[int] | Missing:
+        """Count a user's payments in each window, and put nothing down."""
+        ...
+
+    def put(self, noted: Sequence[Noted], longest_ms: int) -> bool:
+        """Put payments down at their times, for the longest window; False: the series did not answer."""
+        ...
+
+    def begin_refill(self) -> str:
+        """Ask whether the series are whole, "" when they are or do not answer; else return a name for their refill."""
+        ...
+
+    def end_refill(self, name: str) -> None:
+        """Say that all was put back since ``begin_refill``; what was lost again meanwhile stays lost."""
         ...
 
 
@@ -73,6 +102,18 @@ class Transaction(Protocol):
 
     def record(self, assessments: Sequence[Assessment], alerts: Sequence[Alert], events: Sequence[Event]) -> None:
         """Store new assessments and alerts with their events."""
+        ...
+
+    def unseen(self, event_ids: Sequence[str]) -> set[str]:
+        """Return those of the events that had no effect yet."""
+        ...
+
+    def note(self, noted: Sequence[Noted], events: Sequence[tuple[str, str]], now_ms: int) -> None:
+        """Store payments for the refill of the series, and their events (id, topic) as handled."""
+        ...
+
+    def forget(self, before_ms: int, limit: int) -> int:
+        """Drop at most ``limit`` of the noted payments that are from before; return how many."""
         ...
 
     def names_taken(self, names: Collection[str]) -> set[str]:
@@ -117,6 +158,14 @@ class Store(Protocol):
 
     def snapshot(self) -> Snapshot:
         """Read rules and block list; at least as new as the version that it carries."""
+        ...
+
+    def noted_of(self, user_ids: Collection[int], since_ms: int, limit: int) -> Sequence[Noted]:
+        """Read at most ``limit`` noted payments of users after a time."""
+        ...
+
+    def noted_since(self, since_ms: int, after: int, limit: int) -> Sequence[Noted]:
+        """Read ``limit`` noted payments after a time, by id, after the id ``after``."""
         ...
 
     def list_rules(self, page: Page) -> Sequence[Rule]:

@@ -11,9 +11,11 @@ import sqlalchemy as sa
 from services.kernel.idempotency import Answer, IdempotencyKey, Scope, Stored
 from services.kernel.money import Money
 from services.platform import idempotency
+from services.platform import inbox as inbox_rows
 from services.platform import outbox as outbox_rows
 from services.platform.database import for_update, insert_rows
 from services.platform.idempotency import idempotency_table
+from services.platform.inbox import inbox_table
 from services.platform.outbox import outbox_tables
 from services.risk import mapping
 from services.risk.domain import (
@@ -25,6 +27,7 @@ from services.risk.domain import (
     Condition,
     Decision,
     Event,
+    Noted,
     Rule,
     Snapshot,
     Unreachable,
@@ -111,7 +114,17 @@ alerts = sa.Table(
     sa.UniqueConstraint("payment_id", name="alerts_payment"),
     sa.CheckConstraint("decision IN ('review', 'block')", name="alerts_decision"),
 )
+assessed_payments = sa.Table(
+    "assessed_payments",
+    metadata,
+    sa.Column("payment_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("user_id", sa.BigInteger, nullable=False),
+    sa.Column("at_ms", sa.BigInteger, nullable=False, index=True),
+    sa.Index("assessed_payments_user", "user_id", "at_ms"),
+)
+"""What the velocity series are made of again when Redis lost them: no more than the longest window needs."""
 outbox, relay_lease = outbox_tables(metadata)
+inbox = inbox_table(metadata)
 idempotency_keys = idempotency_table(metadata)
 
 
@@ -145,6 +158,23 @@ class SqlTransaction:
         insert_rows(self._connection, alerts, [_alert_row(each) for each in raised])
         messages = [mapping.event(each) for each in events]
         outbox_rows.append(self._connection, outbox, messages, self._ids, made[0].create_ms)
+
+    def unseen(self, event_ids: Sequence[str]) -> set[str]:
+        """Return those of the events that had no effect yet."""
+        return inbox_rows.unseen(self._connection, inbox, event_ids)
+
+    def note(self, noted: Sequence[Noted], events: Sequence[tuple[str, str]], now_ms: int) -> None:
+        """Store payments, and their events as handled."""
+        insert_rows(self._connection, assessed_payments, [each._asdict() for each in noted])
+        inbox_rows.mark(self._connection, inbox, events, now_ms)
+
+    def forget(self, before_ms: int, limit: int) -> int:
+        """Drop old payments. Their ids are read first: MariaDB takes no LIMIT within IN."""
+        p = assessed_payments.c
+        query = sa.select(p.payment_id).where(p.at_ms <= before_ms).order_by(p.at_ms).limit(limit)
+        old = list(self._connection.execute(query).scalars())
+        self._connection.execute(sa.delete(assessed_payments).where(p.payment_id.in_(old)))
+        return len(old)
 
     def names_taken(self, names: Collection[str]) -> set[str]:
         """Read which names exist. The version row is locked, so that two instances do not give one name away twice."""
@@ -223,6 +253,20 @@ class SqlStore:
             found = connection.execute(sa.select(rules).order_by(rules.c.name)).all()
             blocked = connection.execute(sa.select(blocked_users.c.user_id)).scalars()
             return Snapshot(version, tuple(_rule(row) for row in found), frozenset(blocked))
+
+    def noted_of(self, user_ids: Collection[int], since_ms: int, limit: int) -> Sequence[Noted]:
+        """Read payments of users."""
+        p = assessed_payments.c
+        query = sa.select(p.payment_id, p.user_id, p.at_ms).where(p.user_id.in_(user_ids), p.at_ms > since_ms)
+        with self._database.read() as connection:
+            return [Noted(*row) for row in connection.execute(query.limit(limit))]
+
+    def noted_since(self, since_ms: int, after: int, limit: int) -> Sequence[Noted]:
+        """Read payments by id."""
+        p = assessed_payments.c
+        query = sa.select(p.payment_id, p.user_id, p.at_ms).where(p.payment_id > after, p.at_ms > since_ms)
+        with self._database.read() as connection:
+            return [Noted(*row) for row in connection.execute(query.order_by(p.payment_id).limit(limit))]
 
     def list_rules(self, page: Page) -> Sequence[Rule]:
         """Read rules by name."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from services.kernel.errors import DomainError
 from services.kernel.idempotency import Answer, IdempotencyKey, Once
@@ -20,6 +21,7 @@ from services.risk.domain import (
     Decision,
     Event,
     InForce,
+    Noted,
     Payment,
     PaymentBlocked,
     Rule,
@@ -27,10 +29,22 @@ from services.risk.domain import (
     Snapshot,
     alert_of,
 )
+from services.risk.ports import Missing
 
 if TYPE_CHECKING:
     from services.kernel.pages import Page
     from services.risk.ports import Ports, Store
+
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+REFILL_AT_ONCE = 20_000
+"""Payments of a batch's users that are put back while their next payments wait; beyond it these go unjudged meanwhile."""
+REFILL_PAGE = 1_000
+"""Payments that are put back, or forgotten, in one go."""
+KEPT_LEAST_MS = 60_000
+"""Payments are noted for a minute even when no rule counts them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +60,15 @@ class Assessed:
 
     assessments: Sequence[Assessment]
     unreachable: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class NotePayment:
+    """Command: an event told of a payment."""
+
+    event_id: str
+    topic: str
+    noted: Noted
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +139,7 @@ def assess_payments(ports: Ports, rules: RulesInForce, commands: Sequence[Assess
     snapshot, book = rules.current
     payments = [payment for command in commands for payment in command.payments]
     now_ms = ports.clock.now_ms()
-    counts = ports.velocity.count(payments, book.windows_ms, now_ms) if book.windows_ms else None
+    counts = _counts(ports, book, payments, now_ms)
     next_id, judge, blocked = ports.ids.next, book.judge, snapshot.blocked
     assessments = [
         Assessment(next_id(shard_of(payment.user_id)), payment, judge(payment, count, blocked), now_ms)
@@ -129,6 +152,81 @@ def assess_payments(ports: Ports, rules: RulesInForce, commands: Sequence[Assess
         outcomes.append(Assessed(assessments[done : done + len(command.payments)], book.unreachable))
         done += len(command.payments)
     return outcomes
+
+
+def _counts(ports: Ports, book: RuleBook, payments: Sequence[Payment], now_ms: int) -> Sequence[Sequence[int]] | None:
+    """Count the payments in their windows; None: no rule asks for it, or it cannot be done."""
+    if not book.windows_ms:
+        return None
+    count = partial(ports.velocity.count, payments, book.windows_ms, now_ms)
+    return _asked(ports, book, {payment.user_id for payment in payments}, now_ms, count)
+
+
+class _Ask(Protocol[T_co]):
+    def __call__(self, *, refilled: bool = False) -> T_co | Missing: ...
+
+
+def _asked(ports: Ports, book: RuleBook, users: Collection[int], now_ms: int, ask: _Ask[T]) -> T | None:
+    """Ask the series; those of ``users`` are put back first when they were lost. The others follow (refill_series)."""
+    found = ask()
+    if found is Missing.LOST:
+        longest_ms = book.windows_ms[-1]
+        noted = ports.store.noted_of(users, now_ms - longest_ms, REFILL_AT_ONCE + 1)
+        if len(noted) > REFILL_AT_ONCE or not ports.velocity.put(noted, longest_ms):
+            return None
+        found = ask(refilled=True)
+    return None if isinstance(found, Missing) else found
+
+
+def refill_series(ports: Ports, rules: RulesInForce) -> int:
+    """Put every series back when they were lost; returns how many payments were."""
+    windows_ms = rules.current.book.windows_ms
+    name = ports.velocity.begin_refill() if windows_ms else ""
+    if not name:
+        return 0
+    since_ms, after, done = ports.clock.now_ms() - windows_ms[-1], 0, 0
+    while noted := ports.store.noted_since(since_ms, after, REFILL_PAGE):
+        if not ports.velocity.put(noted, windows_ms[-1]):
+            return done
+        after, done = noted[-1].payment_id, done + len(noted)
+    ports.velocity.end_refill(name)
+    return done
+
+
+def note_payments(ports: Ports, rules: RulesInForce, commands: Sequence[NotePayment]) -> list[None]:
+    """Store payments that events told of, as far as a window reaches, then put them down in the series.
+
+    They stand there since they were judged, unless the series were lost in between: a refill cannot know a payment
+    whose event is still on its way.
+    """
+    now_ms, windows_ms = ports.clock.now_ms(), rules.current.book.windows_ms
+    with ports.store.transaction() as tx:
+        unseen = tx.unseen([command.event_id for command in commands])
+        fresh = list({c.event_id: c for c in commands if c.event_id in unseen}.values())
+        since_ms = now_ms - _kept_ms(rules)
+        noted = [command.noted for command in fresh if command.noted.at_ms > since_ms]
+        tx.note(noted, [(command.event_id, command.topic) for command in fresh], now_ms)
+        tx.commit()
+    if windows_ms and (late := [each for each in noted if each.at_ms > now_ms - windows_ms[-1]]):
+        ports.velocity.put(late, windows_ms[-1])
+    return [None] * len(commands)
+
+
+def forget_payments(ports: Ports, rules: RulesInForce) -> int:
+    """Drop the noted payments that no window reaches any more, page by page; returns how many."""
+    dropped, before_ms = 0, ports.clock.now_ms() - _kept_ms(rules)
+    while True:
+        with ports.store.transaction() as tx:
+            page = tx.forget(before_ms, REFILL_PAGE)
+            tx.commit()
+        dropped += page
+        if page < REFILL_PAGE:
+            return dropped
+
+
+def _kept_ms(rules: RulesInForce) -> int:
+    """How long payments are noted: as long as the longest window, and a while for a rule that comes."""
+    return max([*rules.current.book.windows_ms, KEPT_LEAST_MS])
 
 
 def _record(ports: Ports, assessments: Sequence[Assessment]) -> list[Assessment]:
@@ -170,7 +268,8 @@ def assess_risk(ports: Ports, rules: RulesInForce, payment: Payment) -> Assessme
     """Judge a payment that is only thought of: it is counted as the next one, and nothing stays of it."""
     snapshot, book = rules.current
     now_ms = ports.clock.now_ms()
-    counts = ports.velocity.peek(payment.user_id, book.windows_ms, now_ms) if book.windows_ms else None
+    peek = partial(ports.velocity.peek, payment.user_id, book.windows_ms, now_ms)
+    counts = _asked(ports, book, {payment.user_id}, now_ms, peek) if book.windows_ms else None
     with_this = None if counts is None else [count + 1 for count in counts]
     verdict = book.judge(payment, with_this, snapshot.blocked)
     return Assessment(ports.ids.next(shard_of(payment.user_id)), payment, verdict, now_ms)

@@ -18,12 +18,13 @@ from services.risk.domain import (
     Condition,
     Decision,
     Event,
+    Noted,
     Payment,
     Rule,
     Snapshot,
     VelocityLimit,
 )
-from services.risk.ports import Ports
+from services.risk.ports import Missing, Ports
 
 BUSINESS = frozenset({"RULE_NAME_TAKEN", "RULE_NOT_FOUND"})
 SEEDED_MS = 1_800_000_000_000
@@ -84,11 +85,13 @@ class Rows:
     alerts: list[Alert] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     answers: dict[Scope, Stored] = field(default_factory=dict)
+    noted: dict[int, Noted] = field(default_factory=dict)
+    handled: set[str] = field(default_factory=set)
 
     def copy(self) -> Rows:
         """Return rows that can be changed without changing these; what they hold is frozen."""
         return Rows(self.version, dict(self.rules), dict(self.blocks), list(self.assessments), list(self.alerts),
-                    list(self.events), dict(self.answers))  # fmt: skip
+                    list(self.events), dict(self.answers), dict(self.noted), set(self.handled))  # fmt: skip
 
 
 class FakeTransaction:
@@ -127,6 +130,23 @@ class FakeTransaction:
         assert all(decision is not Decision.APPROVE for _, decision in pairs)
         assert len(rows.alerts) == len({a.payment_id for a in rows.alerts})
         assert {a.assessment_id for a in rows.alerts} <= {a.id for a in rows.assessments}
+
+    def unseen(self, event_ids: Sequence[str]) -> set[str]:
+        """Return those of the events that had no effect yet."""
+        return set(event_ids) - self._rows.handled
+
+    def note(self, noted: Sequence[Noted], events: Sequence[tuple[str, str]], now_ms: int) -> None:
+        """Store payments, and their events as handled."""
+        assert not {each.payment_id for each in noted} & self._rows.noted.keys()
+        self._rows.noted |= {each.payment_id: each for each in noted}
+        self._rows.handled |= {event_id for event_id, _ in events}
+
+    def forget(self, before_ms: int, limit: int) -> int:
+        """Drop old payments."""
+        old = [each.payment_id for each in self._rows.noted.values() if each.at_ms <= before_ms][:limit]
+        for payment_id in old:
+            del self._rows.noted[payment_id]
+        return len(old)
 
     def names_taken(self, names: Collection[str]) -> set[str]:
         """Return those of the names that a rule has."""
@@ -188,6 +208,16 @@ class FakeStore:
         rules = tuple(sorted(self.rows.rules.values(), key=lambda rule: rule.name))
         return Snapshot(self.rows.version, rules, frozenset(self.rows.blocks))
 
+    def noted_of(self, user_ids: Collection[int], since_ms: int, limit: int) -> list[Noted]:
+        """Read payments of users."""
+        found = self.rows.noted.values()
+        return [each for each in found if each.user_id in user_ids and each.at_ms > since_ms][:limit]
+
+    def noted_since(self, since_ms: int, after: int, limit: int) -> list[Noted]:
+        """Read payments by id."""
+        found = sorted(self.rows.noted.values())
+        return [each for each in found if each.payment_id > after and each.at_ms > since_ms][:limit]
+
     def list_rules(self, page: Page) -> list[Rule]:
         """Read rules by name."""
         return [rule for rule in self.snapshot().rules if rule.name > page.after][: page.limit]
@@ -205,18 +235,24 @@ class FakeStore:
 
 
 class FakeVelocity:
-    """The series of each user; silent while ``down``. ``asked`` counts the round trips."""
+    """The series of each user; silent while ``down``, lost without ``whole``. ``asked`` counts the round trips."""
 
     def __init__(self) -> None:
-        """Begin without any payment."""
+        """Begin without any payment, as a Redis that was just started."""
         self.series: dict[int, dict[int, int]] = {}
-        self.down, self.asked = False, 0
+        self.down, self.whole, self.asked, self.refills = False, False, 0, 0
 
-    def count(self, payments: Sequence[Payment], windows_ms: Sequence[int], now_ms: int) -> list[Sequence[int]] | None:
+    def lose(self) -> None:
+        """Forget everything."""
+        self.series, self.whole = {}, False
+
+    def count(
+        self, payments: Sequence[Payment], windows_ms: Sequence[int], now_ms: int, *, refilled: bool = False
+    ) -> list[Sequence[int]] | Missing:
         """Put payments down and count."""
         self.asked += 1
-        if self.down:
-            return None
+        if missing := self._missing(refilled=refilled):
+            return missing
         counts: list[Sequence[int]] = []
         for payment in payments:
             series = self.series.setdefault(payment.user_id, {})
@@ -226,13 +262,39 @@ class FakeVelocity:
             counts.append([sum(ms > now_ms - window for ms in series.values()) for window in windows_ms])
         return counts
 
-    def peek(self, user_id: int, windows_ms: Sequence[int], now_ms: int) -> Sequence[int] | None:
+    def peek(
+        self, user_id: int, windows_ms: Sequence[int], now_ms: int, *, refilled: bool = False
+    ) -> Sequence[int] | Missing:
         """Count only."""
         self.asked += 1
-        if self.down:
-            return None
+        if missing := self._missing(refilled=refilled):
+            return missing
         series = self.series.get(user_id, {})
         return [sum(ms > now_ms - window for ms in series.values()) for window in windows_ms]
+
+    def put(self, noted: Sequence[Noted], longest_ms: int) -> bool:
+        """Put payments down at their times."""
+        for each in () if self.down else noted:
+            self.series.setdefault(each.user_id, {}).setdefault(each.payment_id, each.at_ms)
+        return not self.down
+
+    def begin_refill(self) -> str:
+        """Begin one unless all is there."""
+        if self.down or self.whole:
+            return ""
+        self.refills += 1
+        return f"refill-{self.refills}"
+
+    def end_refill(self, name: str) -> None:
+        """All is there again."""
+        assert name
+        self.whole = not self.down
+
+    def _missing(self, *, refilled: bool) -> Missing | None:
+        if self.down:
+            self.whole = False
+            return Missing.SILENT
+        return None if self.whole or refilled else Missing.LOST
 
 
 class FakeRuleCache:

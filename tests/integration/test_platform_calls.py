@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +17,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client import REGISTRY
 
 from paymesh.order.v1 import order_service_pb2, order_service_pb2_grpc
 from paymesh.payment.v1 import payment_pb2
@@ -274,6 +278,39 @@ def test_no_call_is_lost_when_the_service_stops(run_dir: Path) -> None:
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert answers == list(range(1, 9))
     assert sorted(service.paid) == [*range(1, 9), 11]
+
+
+def cancelled() -> float:
+    """How many calls of CreatePayment were cancelled, as Prometheus is told."""
+    labels = {"method": "paymesh.payment.v1.PaymentService.CreatePayment", "code": "CANCELLED"}
+    return REGISTRY.get_sample_value("paymesh_call_seconds_count", labels) or 0.0
+
+
+def test_call_whose_caller_is_gone_is_counted_as_cancelled(service: Service) -> None:
+    """Neither a success nor a fault of ours; what was submitted is done all the same."""
+    before = cancelled()
+    service.gate.clear()
+    _, error = refusal(service.pay, timeout=0.3)
+    time.sleep(0.3)  # until the server has heard of it, too
+    service.gate.set()
+    assert isinstance(error, grpc.Call)
+    assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    until = time.monotonic() + 5
+    while not service.paid and time.monotonic() < until:
+        time.sleep(0.01)
+    assert service.paid == [11]
+    assert cancelled() == before + 1
+
+
+def test_process_names_every_fault_of_its_settings_and_ends_with_3() -> None:
+    """Nothing is started."""
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("PAYMESH_")}
+    environ |= {"PAYMESH_INSTANCE": "99", "PAYMESH_LOG_LEVEL": "loud"}
+    command = [sys.executable, "-m", "services.payment"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 3
+    for name in ("PAYMESH_DATA", "PAYMESH_LISTEN", "PAYMESH_INSTANCE", "PAYMESH_LOG_LEVEL"):
+        assert f"  - {name}" in done.stderr
 
 
 def _answer(future: Future[pb.CreatePaymentResponse]) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import orjson
 
 from services.kernel.money import Money
 from services.payment.domain import Method, Payment
-from services.platform.cache import attempt
+from services.platform.cache import CircuitBreaker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,37 +33,49 @@ class RedisStatusCache:
 
     def __init__(self, client: redis.Redis) -> None:
         """Cache in ``client``."""
-        self._redis = client
+        self._redis, self._breaker = client, CircuitBreaker()
+        self._stale: set[int] = set()
+        """Payments that changed while Redis was away: what it may remember of them is to be removed first."""
 
     def get(self, payment_id: int) -> Payment | None:
         """Return a payment, if it is remembered."""
-        text = attempt(lambda: self._redis.get(_key(payment_id)), None)
-        return _payment(cast("bytes", text)) if text else None
+        if self._stale and not self._cleared():
+            return None
+        text = self._breaker.attempt(lambda: self._redis.get(_key(payment_id)), None)
+        return _payment(text) if text else None
 
     def fill(self, payment: Payment) -> None:
         """Remember what was read. NX: a change that came in between holds the place or has put something newer."""
-        attempt(lambda: self._redis.set(_key(payment.id), _text(payment), ex=TTL_S, nx=True), None)
+        self._breaker.attempt(lambda: self._redis.set(_key(payment.id), _text(payment), ex=TTL_S, nx=True), None)
 
     def hold(self, payment_ids: Iterable[int]) -> None:
         """Put an empty word in place of payments that are about to change, in one round trip.
 
         A reader that saw the database before the change cannot fill it, and should this process die between its commit
-        and ``put``, nobody is shown what was before. Should Redis answer neither this nor ``put`` and then come back with
-        what it had, readers see the payment as it was for as long as the entry lives, five minutes at most.
+        and ``put``, nobody is shown what was before.
         """
         with self._redis.pipeline(transaction=False) as pipe:
             for payment_id in payment_ids:
                 pipe.set(_key(payment_id), b"", ex=HOLD_S)
             if len(pipe):
-                attempt(pipe.execute, None)
+                self._breaker.attempt(pipe.execute, None)
 
     def put(self, payments: Iterable[Payment]) -> None:
         """Remember what was just committed, in one round trip; another process may have put something newer."""
+        changed = list(payments)
         with self._redis.pipeline(transaction=False) as pipe:
-            for payment in payments:
+            for payment in changed:
                 pipe.eval(_PUT_NEWER, 1, _key(payment.id), _text(payment), str(payment.version), str(TTL_S))
-            if len(pipe):
-                attempt(pipe.execute, None)
+            if changed and self._breaker.attempt(pipe.execute, None) is None:
+                self._stale.update(payment.id for payment in changed)
+
+    def _cleared(self) -> bool:
+        """Remove what is stale; whether Redis did."""
+        stale = list(self._stale)
+        if self._breaker.attempt(lambda: self._redis.delete(*map(_key, stale)), None) is None:
+            return False
+        self._stale.difference_update(stale)
+        return True
 
 
 def _key(payment_id: int) -> str:

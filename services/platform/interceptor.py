@@ -181,8 +181,10 @@ class Interceptor(aio.ServerInterceptor):
         known = self._wrapped.get(path)
         if known is None:
             handler, method = await continuation(handler_call_details), contract().methods.get(path)
-            if handler is None or method is None or handler.unary_unary is None:
+            if handler is None or method is None:
                 return handler
+            if handler.unary_unary is None:  # the steps know one request and one answer: nothing passes beside them
+                return grpc.unary_unary_rpc_method_handler(_streamed)
             known = self._wrapped[path] = grpc.unary_unary_rpc_method_handler(
                 self._wrap(method, handler.unary_unary), handler.request_deserializer, handler.response_serializer
             )
@@ -217,6 +219,12 @@ class Interceptor(aio.ServerInterceptor):
             return None
 
         return handle
+
+
+async def _streamed(request: object, context: Any) -> None:  # noqa: ANN401 - a context of grpc.aio
+    """Refuse a method of the contract that streams."""
+    del request
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "methods of the contract have one request and one answer")
 
 
 async def _refuse(call: Call, error: BaseException | None) -> None:

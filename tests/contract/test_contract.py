@@ -131,6 +131,14 @@ def test_method_states_its_policy(method: model.Method) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS, ids=_name)
+def test_method_has_one_request_and_one_answer(method: model.Method) -> None:
+    """No streaming: deadline, validation and idempotency are those of one request, and the interceptor refuses all else."""
+    described = descriptor_pool.Default().FindMethodByName(method.full_name)
+    assert not described.client_streaming
+    assert not described.server_streaming
+
+
+@pytest.mark.parametrize("method", METHODS, ids=_name)
 def test_method_says_what_a_repeat_does(method: model.Method) -> None:
     """Without a key there is a reason why a repeat is safe; with one the request can carry it too; retries need either."""
     request = _message(method.request)

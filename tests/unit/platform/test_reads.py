@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
 import sqlalchemy as sa
 
 from services.kernel.errors import DomainError
+from services.platform.interceptor import _CURRENT, Call
 from services.platform.reads import ReadPool
 
 
@@ -52,3 +54,23 @@ def test_reads_beyond_the_limit_are_refused_at_once_and_room_comes_back() -> Non
 
     asyncio.run(main())
     pool.stop()
+
+
+def test_read_is_not_run_when_its_callers_deadline_passed_before_its_turn() -> None:
+    """It would work for nobody; a read whose caller still waits is run."""
+    pool, gate, done = ReadPool(1), threading.Event(), list[str]()
+
+    async def asked(name: str, deadline: float) -> None:
+        _CURRENT.set(Call(None, None, None, {}, (), deadline=time.monotonic() + deadline))
+        await pool.run(done.append, name)
+
+    async def main() -> list[object]:
+        busy = asyncio.create_task(pool.run(gate.wait, 5))
+        waiting = [asyncio.create_task(asked("late", 0.05)), asyncio.create_task(asked("in time", 5))]
+        await asyncio.sleep(0.1)
+        gate.set()
+        return list(await asyncio.gather(busy, *waiting, return_exceptions=True))
+
+    _, late, in_time = asyncio.run(main())
+    pool.stop()
+    assert (str(late), in_time, done) == ("DEADLINE_EXCEEDED", None, ["in time"])

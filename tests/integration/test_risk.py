@@ -161,7 +161,7 @@ def test_refusals_have_their_reason(risk: Risk) -> None:
     """Unknown rule, taken name, missing scope, unknown currency, somebody who may not ask."""
     condition = risk_pb2.RuleCondition(block_list=risk_pb2.BlockList())
     update = pb.UpdateRuleRequest(id=99, enabled=True, decision=BLOCK, score=1, condition=condition)
-    taken = pb.CreateRuleRequest(name="block_list", decision=BLOCK, condition=condition)
+    taken = pb.CreateRuleRequest(name="block_list", decision=BLOCK, score=1, condition=condition)
     foreign = pb.AssessRiskRequest(user_id=1, amount=Money(currency_code="XAU", minor_units=1), method=BALANCE)
     for method, request, scope, reason in (
         (risk.stub.UpdateRule, update, OPERATOR, "RULE_NOT_FOUND"),

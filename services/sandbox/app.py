@@ -65,6 +65,7 @@ def build(settings: Settings) -> uvicorn.Server:
             http=DroppableProtocol,
             log_level="warning",
             access_log=False,
+            proxy_headers=False,  # connections are found by the client's true address
             lifespan="on",
             timeout_graceful_shutdown=2,
         )

@@ -168,7 +168,7 @@ class Notifier:
 
     async def _send(self, notice: Notice, forge: str) -> Delivery:
         self._client = self._client or httpx.AsyncClient(
-            verify=self._trust, transport=self._transport, timeout=TIMEOUT_S, trust_env=False
+            verify=self._trust, transport=self._transport, timeout=httpx.Timeout(TIMEOUT_S, pool=None), trust_env=False
         )
         out = notice.render(forge)
         try:

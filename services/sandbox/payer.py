@@ -7,7 +7,7 @@ GET /payer/{name}/{request id}: a page for people
 GET /callbacks/{name}?request_id=: every attempt to call back, and what was answered
 POST /callbacks/{name}/{request id} {"forge"?, "times"?}: send one now (again), true or forged, and await the answers
 GET, PUT, POST /scripts/{name}: services/sandbox/rules.py
-GET /book?provider=&request_id=: {"charges": […]}, services/sandbox/book.py
+GET /book?provider=&request_id=: {"charges": […], "more": bool}, the newest; all of it is in the file of services/sandbox/book.py
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from services.sandbox.acquirer import Acquirer, PayerRefused, read
 from services.sandbox.book import UNPAID
 
 TIMES_MAX = 1_000
+SHOWN_MAX = 10_000
+"""Charges that GET /book shows at most, of any provider."""
 
 
 class Front:
@@ -118,7 +120,8 @@ def book_route(acquirers: Sequence[Acquirer]) -> Route:
             for charge in each.book
             if request_id in {"", charge.request_id} or request_id in charge.refunds
         ]
-        return Response(orjson.dumps({"charges": charges}), media_type="application/json")
+        newest = {"charges": charges[-SHOWN_MAX:], "more": len(charges) > SHOWN_MAX}
+        return Response(orjson.dumps(newest), media_type="application/json")
 
     return Route("/book", answer, methods=["GET"])
 

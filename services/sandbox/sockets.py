@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from starlette.responses import Response
@@ -46,10 +45,11 @@ class Hanging(Response):
     """No answer while the client waits."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's form
-        """Wait until the client goes, then cut the connection."""
-        with contextlib.suppress(TimeoutError):
+        """Wait until the client goes, or has waited long enough to be cut off."""
+        try:
             await asyncio.wait_for(_gone(receive), HANG_MAX_S)
-        await _cut(scope, receive)
+        except TimeoutError:
+            await _cut(scope, receive)
 
 
 async def _cut(scope: Scope, receive: Receive) -> None:

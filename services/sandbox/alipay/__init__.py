@@ -22,6 +22,7 @@ Notices (form POST) come of TRADE_SUCCESS, TRADE_CLOSED, TRADE_FINISHED and of e
 gmt_refund). Only HTTP 200 with the seven letters `success` ends the repeats:
 4m 10m 10m 1h 2h 6h 15h. notify_id stays, notify_time does not.
 
+In scripts `close` is trade.close and trade.cancel.
 forge, callbacks: signature amount seller app_id order sha1 (sign_type RSA). Domestic notices have no currency, nor a
 timestamp that a merchant could refuse. Answers: signature unsigned amount order.
 

@@ -156,7 +156,7 @@ class Alipay(Acquirer):
                 return RedirectResponse(f"/payer/alipay/{charge.request_id}", status_code=302)
             call = verified(params, self._held.app_id, self._app_key, self.clock.now_ms())
         except Refused as refusal:
-            return self._refused(refusal, page=b".pay" in b"&".join(parts))
+            return self._refused(refusal, page=any(name.encode() in b"&".join(parts) for name in SCENES))
         if call.method == "alipay.data.dataservice.bill.downloadurl.query":
             node = self._told(lambda: self._bill(call, str(request.base_url)))
             return self._rendered(node, call.method, call.charset, "")

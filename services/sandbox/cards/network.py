@@ -165,9 +165,9 @@ class CardNetwork(Acquirer):
             return 200, shown(self._charges.charge(raw, forced_code=_CODES[why]))
 
         def pretend(why: str) -> Answer:
-            return (
-                _refused(why) if why == "error" else (200, _failed(self._charges.found(request_id), "processing_error"))
-            )
+            if why == "error":
+                return _refused(why)
+            return 200, _failed(self._charges.found(request_id), "processing_error")
 
         base_url = str(request.base_url)
         deed = Deed(_caught(lambda: (200, shown(self._charges.charge(raw), base_url))), refuse, pretend)
@@ -182,11 +182,19 @@ class CardNetwork(Acquirer):
 
     async def _query(self, request: Request, _raw: bytes) -> Response:
         request_id, base_url = request.path_params["request_id"], str(request.base_url)
-        return await self._do(request, "query", (request_id,), lambda: (200, shown(self._charges.found(request_id), base_url)))  # fmt: skip  # noqa: E501
+
+        def query() -> Answer:
+            return 200, shown(self._charges.found(request_id), base_url)
+
+        return await self._do(request, "query", (request_id,), query)
 
     async def _capture(self, request: Request, raw: bytes) -> Response:
         request_id = request.path_params["request_id"]
-        return await self._do(request, "capture", (request_id,), lambda: (200, shown(self._charges.capture(request_id, raw))))  # fmt: skip  # noqa: E501
+
+        def capture() -> Answer:
+            return 200, shown(self._charges.capture(request_id, raw))
+
+        return await self._do(request, "capture", (request_id,), capture)
 
     async def _void(self, request: Request, raw: bytes) -> Response:
         request_id = request.path_params["request_id"]

@@ -92,11 +92,8 @@ class WechatPay(Acquirer):
     def notice(self, charge: Charge, refund: Refund | None = None) -> Notice:
         """Return a signed and encrypted callback."""
         if refund is None:
-            shown = {
-                **self._orders.shown(charge),
-                "trade_state": "SUCCESS",
-                "trade_state_desc": "支付成功",
-            }  # whatever came later
+            # Of the payment, whatever came later.
+            shown = self._orders.shown(charge) | {"trade_state": "SUCCESS", "trade_state_desc": "支付成功"}
             return self._seals.notice("transaction", "TRANSACTION.SUCCESS", "支付成功", shown, ids=(charge.request_id,),
                                       url=charge.details["notify_url"])  # fmt: skip
         shown = self._orders.noticed_refund(charge, refund)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +32,14 @@ def test_keys_are_made_once(key_folder: Path) -> None:
     assert keys.cards(key_folder).request_secret not in repr(keys.cards(key_folder))
 
 
-def test_keys_when_two_make_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who comes second leaves the first one's keys alone, and nothing half made stays."""
-    folder, made = tmp_path / "providers", keys._write
-
-    def slow(path: Path, content: dict[str, Any]) -> None:
-        made(path, content)
-        if not folder.exists():
-            (folder / "provider").mkdir(parents=True)
-            (folder / "first").touch()
-
-    monkeypatch.setattr(keys, "_write", slow)
-    keys.make(folder)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["providers"]
-    assert sorted(path.name for path in folder.iterdir()) == ["first", "provider"]
+def test_keys_when_several_make_them(tmp_path: Path) -> None:
+    """Whoever comes first counts, complete; nothing half made stays."""
+    folder = tmp_path / "providers"
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(keys.make, [folder] * 3)) == [None] * 3
+    assert [path.name for path in tmp_path.iterdir()] == ["providers"]
+    merchant = json.loads((folder / "merchant" / "cards.json").read_text())
+    assert merchant["request_secret"] == keys.cards(folder).request_secret
 
 
 def a_charge(request_id: str = "C1", provider_id: str = "ch_1") -> Charge:

@@ -114,7 +114,7 @@ def test_two_processes_never_oversell_one_item(tmp_path: Path) -> None:
     assert breaches(database) == []
     database.stop()
     assert outcomes == {"bytes": 50, "STOCK_INSUFFICIENT": 150}
-    assert all(Counter(how for how, _ in each)["bytes"] for each in found), "both processes had their share"
+    assert [len(each) for each in found] == [100, 100], "both processes asked; which wins how often is the lock's affair"
 
 
 def test_two_processes_answer_one_key_once(tmp_path: Path) -> None:

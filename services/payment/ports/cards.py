@@ -164,6 +164,10 @@ class CvvRelay(Protocol):
         """Hand it over and forget it."""
         ...
 
+    def sweep(self) -> None:
+        """Forget what nobody took in time; for a timed job."""
+        ...
+
 
 class Rotation(Protocol):
     """Key rotation of a vault, in its two halves; for an operator's command and a timed job."""

@@ -13,7 +13,7 @@ from services.kernel.errors import DomainError
 from services.payment.adapters.vault import CardVault, MemoryCvvRelay
 from services.payment.adapters.vault.cvv import HELD_MAX
 from services.payment.domain.card import Brand, Card, Cvv, Expiry, Pan, luhn_valid
-from services.payment.ports.cards import VaultUnusable
+from services.payment.ports.cards import Rotation, VaultUnusable
 from tests.fakes.cards import FakeCards, FakeKeys
 from tests.fakes.order import FakeClock
 
@@ -118,7 +118,8 @@ def test_key_encryption_key_is_rotated_without_touching_cards(store: FakeCards, 
     """Every key is wrapped anew, no card's row changes, and a vault that starts afterwards reads them all."""
     card = kept(CardVault(store, keys))
     rows = dict(store.rows)
-    assert CardVault(store, keys).rotate_key_encryption_key() == 2
+    rotation: Rotation = CardVault(store, keys)
+    assert rotation.rotate_key_encryption_key() == 2
     assert store.rows == rows
     assert {row.key.kek_id for row in store.all_keys()} == {"fake-2"}
     fresh = CardVault(store, keys)
@@ -209,7 +210,7 @@ def test_verification_value_is_handed_over_once() -> None:
 
 
 def test_verification_value_is_forgotten_after_a_while() -> None:
-    """Nobody took it: it is gone from memory with the next one that comes."""
+    """Nobody took it: it is gone from memory with the sweep, or with the next one that comes."""
     clock = FakeClock(NOW)
     relay = MemoryCvvRelay(clock, hold_s=60)
     relay.put("P1", Cvv("123"))
@@ -219,6 +220,11 @@ def test_verification_value_is_forgotten_after_a_while() -> None:
     clock.ms += 61_000
     relay.put("P3", Cvv("123"))
     assert list(relay._held) == ["P3"]
+    relay.sweep()
+    assert list(relay._held) == ["P3"]
+    clock.ms += 61_000
+    relay.sweep()
+    assert not relay._held
 
 
 def test_verification_values_held_are_limited() -> None:

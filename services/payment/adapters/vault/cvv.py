@@ -14,7 +14,7 @@ HELD_MAX = 10_000
 
 
 class MemoryCvvRelay:
-    """Holds values for ``hold_s`` seconds at most; what was not taken by then is forgotten with the next ``put``."""
+    """Holds values for ``hold_s`` seconds at most; what was not taken by then is forgotten by ``sweep`` or the next ``put``."""
 
     def __init__(self, clock: Clock, hold_s: float = 120.0) -> None:
         """Measure by the monotonic ``clock``."""
@@ -25,7 +25,7 @@ class MemoryCvvRelay:
     def put(self, request_id: str, cvv: Cvv) -> None:
         """Hold a value for the charge with this id of ours; a second one replaces the first."""
         with self._lock:
-            self._forget()
+            self._forget(HELD_MAX - 1)
             self._held.pop(request_id, None)  # so that the order of the dictionary stays that of age
             self._held[request_id] = (cvv, self._clock.monotonic() + self._hold_s)
 
@@ -35,10 +35,15 @@ class MemoryCvvRelay:
             cvv, until = self._held.pop(request_id, (None, 0.0))
             return cvv if self._clock.monotonic() < until else None
 
-    def _forget(self) -> None:
+    def sweep(self) -> None:
+        """Forget what nobody took in time."""
+        with self._lock:
+            self._forget(HELD_MAX)
+
+    def _forget(self, kept_max: int) -> None:
         now = self._clock.monotonic()
         while self._held:
             oldest = next(iter(self._held))
-            if len(self._held) < HELD_MAX and self._held[oldest][1] > now:
+            if len(self._held) <= kept_max and self._held[oldest][1] > now:
                 return
             del self._held[oldest]

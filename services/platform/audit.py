@@ -53,7 +53,7 @@ def versions_without_gap(
         examined += 1
         if not (row.low == 1 and row.high == row.n == row.kinds) and len(breaches) < _SHOWN:
             breaches.append(f"{aggregate} {row.event_key} has {row.n} events with versions {row.low} to {row.high}")
-    return Finding("I8", f"versions of {aggregate}s", examined, breaches)
+    return Finding("I8", f"versions of each {aggregate}", examined, breaches)
 
 
 def told(connection: sa.Connection, service: str, topic: str) -> dict[str, int]:

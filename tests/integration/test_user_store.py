@@ -230,7 +230,7 @@ def test_audit_holds_over_what_the_store_writes(database: Database) -> None:
 @pytest.mark.parametrize(
     ("harm", "what"),
     [
-        ("DELETE FROM outbox WHERE topic = 'user.created'", "versions of users"),
+        ("DELETE FROM outbox WHERE topic = 'user.created'", "versions of each user"),
         ("UPDATE users SET version = 5", "accounts and their events"),
         ("UPDATE users SET password_hash = 'in clear'", "password hashes"),
         ("UPDATE refresh_tokens SET token_hash = 'a token'", "refresh tokens"),

@@ -164,7 +164,3 @@ class Contract:
     events: dict[str, Event]
     reasons: dict[str, Reason]
     scopes: tuple[str, ...]
-
-    def topics_of(self, service: str) -> tuple[str, ...]:
-        """Topics that a service publishes."""
-        return tuple(e.topic for e in self.events.values() if e.service == service)

@@ -29,10 +29,6 @@ class Money:
         """Add an amount of the same currency; another is CURRENCY_UNSUPPORTED."""
         return Money(self._same(other), self.minor_units + other.minor_units)
 
-    def minus(self, other: Money) -> Money:
-        """Subtract an amount of the same currency that is not larger."""
-        return Money(self._same(other), self.minor_units - other.minor_units)
-
     def times(self, count: int) -> Money:
         """Multiply by a count."""
         return Money(self.currency_code, self.minor_units * count)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
+from services.platform import identity
 from services.platform.status import error_from
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _headers(caller: Caller) -> dict[str, str]:
     return {
         "x-request-id": caller.request_id,
         "traceparent": caller.traceparent,
-        "x-paymesh-sub": str(caller.subject or ""),
-        "x-paymesh-scope": " ".join(sorted(caller.scopes)),
-        "x-paymesh-sid": caller.session_id,
+        identity.SUBJECT: str(caller.subject or ""),
+        identity.SCOPE: " ".join(sorted(caller.scopes)),
+        identity.SESSION: caller.session_id,
     }

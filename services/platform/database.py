@@ -16,8 +16,6 @@ from pymysql.constants import ER
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-Row = dict[str, object]
-
 _RETRY_CODES = frozenset({ER.LOCK_DEADLOCK, ER.LOCK_WAIT_TIMEOUT, ER.CHECKREAD})
 """MySQL: deadlock, lock wait time-out, snapshot conflict. The whole transaction is done again."""
 _RETRY_STATES = frozenset({"40001", "40P01", "55P03"})

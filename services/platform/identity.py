@@ -20,11 +20,6 @@ def spiffe_id(service: str) -> str:
     return _SPIFFE_PREFIX + service
 
 
-def service_of(uri: str) -> str | None:
-    """Return the service of a SPIFFE id; None: it is not of our mesh."""
-    return uri.removeprefix(_SPIFFE_PREFIX) if uri.startswith(_SPIFFE_PREFIX) else None
-
-
 def dns_name(service: str) -> str:
     """Return the DNS name that stands in a service's certificate, for peers that know no URIs."""
     return f"{service}.{TRUST_DOMAIN}.internal"

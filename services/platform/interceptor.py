@@ -24,7 +24,7 @@ from services.contract.load import contract
 from services.contract.model import Auth, Idempotency
 from services.kernel.caller import NOBODY, Caller
 from services.kernel.errors import DomainError
-from services.platform import accesslog, telemetry
+from services.platform import accesslog, identity, telemetry
 from services.platform.status import InvalidArgument, grpc_code, status_of
 
 if TYPE_CHECKING:
@@ -33,11 +33,9 @@ if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
 
 _CURRENT: ContextVar[Call] = ContextVar("paymesh_call")
-_PEER = re.compile(r"URI=spiffe://paymesh/ns/[^/;,]+/sa/([a-z0-9-]+)")
+_PEER = re.compile(rf"URI=spiffe://{identity.TRUST_DOMAIN}/ns/[^/;,]+/sa/([a-z0-9-]+)")
 _KEY = re.compile(r"[A-Za-z0-9._:-]{8,64}")
 _VALIDATOR = protovalidate.Validator()
-
-EDGE = "edge"
 
 
 @dataclass(slots=True)
@@ -77,7 +75,7 @@ def deadline(call: Call) -> None:
 
 def peer(call: Call) -> None:
     """Read who called from the identity that our own Envoy verified (x-forwarded-client-cert)."""
-    call.peer = _peer_of(call.metadata.get("x-forwarded-client-cert", ""))
+    call.peer = _peer_of(call.metadata.get(identity.PEER, ""))
 
 
 @lru_cache(maxsize=1024)
@@ -98,9 +96,9 @@ def authorize(call: Call) -> None:
     assert method is not None
     if call.peer not in method.callers:
         raise DomainError("CALLER_NOT_ALLOWED", caller=call.peer, method=method.full_name)
-    subject = metadata.get("x-paymesh-sub", "")
-    scopes = _scopes_of(metadata.get("x-paymesh-scope", ""))
-    session_id = metadata.get("x-paymesh-sid", "")
+    subject = metadata.get(identity.SUBJECT, "")
+    scopes = _scopes_of(metadata.get(identity.SCOPE, ""))
+    session_id = metadata.get(identity.SESSION, "")
     call.caller = Caller(
         subject=int(subject) if subject.isdecimal() else 0,
         scopes=scopes,

@@ -8,7 +8,7 @@ import re
 import sys
 from bisect import bisect_left
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 import structlog
@@ -133,8 +133,3 @@ def traceparent_of(current: trace.Span) -> str:
     """Render a span's context as a W3C ``traceparent``."""
     context = current.get_span_context()
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
-
-
-def fields(**values: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever is logged
-    """Drop what is empty, so that log lines stay short."""
-    return {key: value for key, value in values.items() if value not in ("", None, 0)}

@@ -73,6 +73,20 @@ DESIGN_CARD = {
 }
 """Package that the user asked for -> what using it imports."""
 
+ENTRY_POINTS = {
+    "invariants": "the audit of a room, imported by `paymesh verify` with the room's name",
+    "files": "what mesh.golden renders, looked up by `paymesh generate`, which runs before mesh can be imported",
+}
+"""Names that are looked up in a module which is itself found by name."""
+
+WIRED_LATER = (
+    "services/payment/adapters/*",  # Alipay, WeChat Pay, cards and the vault stand, their pipelines do not yet
+    "services/payment/adapters/*/*",
+    "services/payment/ports/*",  # what these adapters answer
+    "services/sandbox/*",  # the outside world that they are tried against
+    "services/sandbox/*/*",
+)
+
 MODULE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
 MAIN_LINES_MAX = 15
@@ -242,6 +256,22 @@ def told_tests(tree: Tree) -> Iterator[str]:
                 yield f"{path}:{node.lineno} {node.name}: asserts nothing; compare what came out with what was promised"
 
 
+def unused(tree: Tree) -> Iterator[str]:
+    """What nothing in services/ names is not part of the program, whatever tests make of it."""
+    modules = {path: tree.parsed(path) for path in tree.modules("services")}
+    named = {name for path, module in modules.items() for name in _named_abroad(module, path.parts[1])}
+    for path, module in modules.items():
+        if path.name in GENERATED or "migrations" in path.parts or any(map(path.match, WIRED_LATER)):
+            continue
+        dotted = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+        for node in module.body:
+            others = [each for each in module.body if each is not node]
+            for name in _defined(node):
+                known = {f"{dotted}.{name}", f"{path.parts[1]}:{name}"} & named or name in ENTRY_POINTS
+                if not known and not name.startswith("_") and not any(_names(other, name) for other in others):
+                    yield f"{path}:{node.lineno} {name}: nothing in services/ names it; use it, or take it out with its tests"
+
+
 def design_card(tree: Tree) -> Iterator[str]:
     """Every package that the user asked for by name is really used."""
     used = {name for path in tree.modules("services", "tests") for name in imports(tree.parsed(path))}
@@ -265,6 +295,7 @@ RULES = (
     unfinished,
     told_tests,
     design_card,
+    unused,
 )
 
 
@@ -284,3 +315,34 @@ def _checks(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and bool(
         re.search(r"raises|assert|check|expect|verify|fail", ast.unparse(node.func))
     )
+
+
+def _defined(node: ast.stmt) -> Iterator[str]:
+    """Names that a top-level statement gives; a function that is registered as a command is named by that."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        if not any(isinstance(each, ast.Call) for each in node.decorator_list) or isinstance(node, ast.ClassDef):
+            yield node.name
+    elif isinstance(node, ast.Assign | ast.AnnAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def _names(root: ast.AST, name: str) -> bool:
+    return any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(root))
+
+
+def _named_abroad(module: ast.Module, package: str) -> Iterator[str]:
+    """Dotted names that a module takes from others, by import or through one; and words, as `package:word`.
+
+    A room looks some of its own up by word (use cases by their kind, annotations in quotes).
+    """
+    aliases: dict[str, str] = {}
+    for node in ast.walk(module):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            aliases |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    yield from aliases.values()
+    for node in ast.walk(module):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases:
+            yield f"{aliases[node.value.id]}.{node.attr}"
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
+            yield f"{package}:{node.value}"

@@ -57,6 +57,22 @@ FAULTS: dict[str, tuple[Rule, dict[str, str], str]] = {
         {"tests/unit/test_x.py": 'def test_x():\n    """X."""\n    print()\n'},
         "asserts nothing",
     ),
+    "a function that nobody calls": (
+        rules.unused,
+        {
+            "services/platform/money.py": "def fields():\n    return fields()\n",
+            "services/user/app.py": "def fields_of(x):\n    return x.fields\n\n\nfields_of(1)\n",
+        },
+        "services/platform/money.py:1 fields",
+    ),
+    "a constant that only another of its name uses": (
+        rules.unused,
+        {
+            "services/user/store.py": "KEEP = 1\n",
+            "services/order/store.py": "KEEP = 2\nprint(KEEP)\n",
+        },
+        "services/user/store.py:1 KEEP",
+    ),
     "a package of the card unused": (rules.design_card, {"services/order/app.py": "import grpc\n"}, "sqlalchemy"),
 }
 

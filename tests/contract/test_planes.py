@@ -17,7 +17,7 @@ from services.contract.model import Auth, Method, RetryOn
 from services.mesh import golden
 from services.mesh.node import EDGE
 from services.platform import pki
-from services.platform.identity import service_of, spiffe_id
+from services.platform.identity import spiffe_id
 
 if TYPE_CHECKING:
     from services.mesh.node import Node
@@ -151,7 +151,7 @@ def test_sidecar_lets_in_the_callers_of_a_method_and_nobody_else(method: Method)
     route = _routes(f"{method.service}-1", "inbound")[method.path]
     named = {p["authenticated"]["principal_name"]["exact"] for p in _principals(route)}
     assert named == {spiffe_id(caller) for caller in method.callers}
-    assert {service_of(uri) for uri in named} == set(method.callers)
+    assert set(named) == {spiffe_id(caller) for caller in method.callers}
     assert _seconds(route["route"]["timeout"]) * 1000 == method.timeout_ms
     assert "retry_policy" not in route["route"]
 

@@ -34,11 +34,6 @@ class TemplateTexts:
             compiled = (environment.from_string(subject), environment.from_string(text))
             self._templates[path.name.removesuffix(_ENDING)] = compiled
 
-    @property
-    def occasions(self) -> frozenset[str]:
-        """What there is a text for."""
-        return frozenset(self._templates)
-
     def render(self, occasion: str, values: Mapping[str, str]) -> Text:
         """Render; the subject is one line, whatever the values hold."""
         subject, text = (template.render(values) for template in self._templates[occasion])

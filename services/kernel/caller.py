@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,10 @@ class Caller:
     def owns_or(self, scope: str) -> int | None:
         """Return the subject that a query must be narrowed to; None when ``scope`` lifts the narrowing."""
         return None if scope and scope in self.scopes else self.subject
+
+    def unnamed(self) -> Caller:
+        """Return the same call without whose it is: its deadline and trace, for a call that speaks for a batch."""
+        return replace(self, subject=0, scopes=frozenset(), session_id="", client_ip="")
 
 
 NOBODY = Caller(0, frozenset(), "", 0.0)

@@ -14,6 +14,7 @@ from services.payment import mapping
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from services.kernel.caller import Caller
     from services.payment.domain import KnownOrder
     from services.payment.ports import ToAssess
     from services.platform.client import MeshChannel
@@ -39,11 +40,11 @@ class RiskClient:
         self._mesh, self._stub = mesh, risk_service_pb2_grpc.RiskServiceStub(mesh.channel)
         self._unreachable = _BLOCK
 
-    def blocked(self, payments: Sequence[ToAssess], deadline: float) -> list[bool]:
+    def blocked(self, payments: Sequence[ToAssess], cause: Caller) -> list[bool]:
         """Return for each payment whether it is to be refused; see the port."""
-        request, timeout_ms = mapping.to_assess(list(payments)), _timeout_ms(self.PATH, deadline)
+        request, timeout_ms = mapping.to_assess(list(payments)), _timeout_ms(self.PATH, cause.deadline)
         try:
-            answer = self._mesh.call(self._stub.BatchAssessPayments, request, timeout_ms)
+            answer = self._mesh.call(self._stub.BatchAssessPayments, request, timeout_ms, cause.unnamed())
         except DomainError as failure:
             if timeout_ms < contract().methods[self.PATH].timeout_ms:
                 raise DomainError("DEADLINE_EXCEEDED") from None  # a caller in a hurry does not get past risk by it
@@ -65,8 +66,9 @@ class OrderClient:
         """Call through ``mesh``."""
         self._mesh, self._stub = mesh, order_service_pb2_grpc.OrderServiceStub(mesh.channel)
 
-    def find(self, order_ids: Sequence[int], deadline: float) -> list[KnownOrder]:
+    def find(self, order_ids: Sequence[int], cause: Caller) -> list[KnownOrder]:
         """Return those of the orders that exist; 200 at most in a call."""
         request = order_service_pb2.BatchGetOrdersRequest(ids=order_ids)
-        answer = self._mesh.call(self._stub.BatchGetOrders, request, _timeout_ms(self.PATH, deadline))
+        timeout_ms = _timeout_ms(self.PATH, cause.deadline)
+        answer = self._mesh.call(self._stub.BatchGetOrders, request, timeout_ms, cause.unnamed())
         return [mapping.known_order(order) for order in answer.orders]

@@ -34,6 +34,7 @@ class FakeMesh(risk_service_pb2_grpc.RiskServiceServicer, order_service_pb2_grpc
         self.risk_down = self.risk_full = False
         self.risk_takes_s = 0.0
         self.assessed: list[list[int]] = []
+        self.heard: list[dict[str, str]] = []
         self._server = grpc.server(futures.ThreadPoolExecutor(8))
         risk_service_pb2_grpc.add_RiskServiceServicer_to_server(self, self._server)
         order_service_pb2_grpc.add_OrderServiceServicer_to_server(self, self._server)
@@ -66,6 +67,7 @@ class FakeMesh(risk_service_pb2_grpc.RiskServiceServicer, order_service_pb2_grpc
         if self.risk_full:
             context.abort_with_status(rpc_status.to_status(status_of(DomainError("OVERLOADED"))))
         time.sleep(self.risk_takes_s)
+        self.heard.append({key: str(value) for key, value in context.invocation_metadata()})
         self.assessed.append([p.payment_id for p in request.payments])
         decision = {True: risk_pb2.Assessment.DECISION_BLOCK, False: risk_pb2.Assessment.DECISION_APPROVE}
         found = [

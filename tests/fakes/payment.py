@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 
+from services.kernel.caller import Caller
 from services.kernel.errors import DomainError
 from services.kernel.idempotency import IdempotencyKey, Scope, Stored
 from services.kernel.money import Money
@@ -224,9 +225,9 @@ class FakeRisk:
         self.failure: DomainError | None = None
         self.asked: list[list[ToAssess]] = []
 
-    def blocked(self, payments: Sequence[ToAssess], deadline: float) -> list[bool]:
+    def blocked(self, payments: Sequence[ToAssess], cause: Caller) -> list[bool]:
         """Return for each payment whether it is to be refused."""
-        del deadline
+        del cause
         self.asked.append(list(payments))
         if self.failure is not None:
             raise self.failure
@@ -242,9 +243,9 @@ class FakeOrders:
         self.failure: DomainError | None = None
         self.asked: list[list[int]] = []
 
-    def find(self, order_ids: Sequence[int], deadline: float) -> list[KnownOrder]:
+    def find(self, order_ids: Sequence[int], cause: Caller) -> list[KnownOrder]:
         """Return those of the orders that exist."""
-        del deadline
+        del cause
         self.asked.append(list(order_ids))
         if self.failure is not None:
             raise self.failure

@@ -237,6 +237,17 @@ def test_no_caller_gets_past_risk_by_being_in_a_hurry_or_by_crowding_it(payments
     assert payments.balance() == 900
 
 
+def test_risk_is_asked_under_the_request_id_of_a_payment_and_in_nobodys_name(payments: Payments) -> None:
+    """A payment is found in risk's log by its request id; a batch speaks for no single user."""
+    payments.top_up(1000)
+    payments.mesh.add_order(11, USER, 100)
+    request = pb.CreatePaymentRequest(order_id=11, method=BALANCE)
+    payments.served.call(payments.stub.CreatePayment, request, user=USER, key="traced-001", x_request_id="find-me")
+    [heard] = payments.mesh.heard
+    assert heard["x-request-id"] == "find-me"
+    assert "x-paymesh-sub" not in heard
+
+
 def test_refunds_never_exceed_what_was_captured_when_they_race(payments: Payments) -> None:
     """Two refunds of 60 on 100: one passes; the rest can still be given back."""
     payments.top_up(1000)

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from services.kernel.caller import Caller
 from services.kernel.idempotency import Answer, IdempotencyKey, Scope, Stored
 from services.kernel.money import Money
 from services.kernel.pages import Page
@@ -44,8 +45,8 @@ class ToAssess:
 class Risk(Protocol):
     """Asks the risk service."""
 
-    def blocked(self, payments: Sequence[ToAssess], deadline: float) -> list[bool]:
-        """Return for each payment whether it is to be refused.
+    def blocked(self, payments: Sequence[ToAssess], cause: Caller) -> list[bool]:
+        """Return for each payment whether it is to be refused. ``cause`` has the deadline, and the trace to follow.
 
         Raises UNAVAILABLE when risk does not answer, unless the last rule set heard says what to do then.
         """
@@ -55,8 +56,8 @@ class Risk(Protocol):
 class Orders(Protocol):
     """Asks the order service."""
 
-    def find(self, order_ids: Sequence[int], deadline: float) -> list[KnownOrder]:
-        """Return those of the orders that exist. Raises UNAVAILABLE."""
+    def find(self, order_ids: Sequence[int], cause: Caller) -> list[KnownOrder]:
+        """Return those of the orders that exist. ``cause`` as in `Risk`. Raises UNAVAILABLE."""
         ...
 
 

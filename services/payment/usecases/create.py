@@ -14,7 +14,7 @@ from services.payment.domain.payment import OFFERED
 from services.payment.ports import Change, Moved, ToAssess
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from services.kernel.caller import Caller
     from services.kernel.money import Money
@@ -64,7 +64,7 @@ def _learn(
     if not missing:
         return None
     try:
-        found = ports.orders.find(missing, max(items[i].caller.deadline for i in once.fresh))
+        found = ports.orders.find(missing, _cause(items, once.fresh))
     except DomainError as failure:
         return failure
     orders.update({order.id: order for order in found})
@@ -110,13 +110,18 @@ def _assess(ports: Ports, items: Sequence[CreatePayment], drafts: dict[int, Paym
         return frozenset()
     asked = [ToAssess(p.id, p.user_id, p.order_id, p.amount, p.method) for p in drafts.values()]
     try:
-        verdicts = ports.risk.blocked(asked, max(items[i].caller.deadline for i in drafts))
+        verdicts = ports.risk.blocked(asked, _cause(items, drafts))
     except DomainError as failure:
         for place in list(drafts):
             once.settle(place, failure)
             del drafts[place]
         return frozenset()
     return frozenset(place for place, blocked in zip(drafts, verdicts, strict=True) if blocked)
+
+
+def _cause(items: Sequence[CreatePayment], places: Iterable[int]) -> Caller:
+    """Return who waits longest: nobody's hurry is his neighbour's."""
+    return max((items[place].caller for place in places), key=lambda caller: caller.deadline)
 
 
 def _decide(

@@ -53,6 +53,17 @@ def test_signature_when_any_character_is_changed() -> None:
     assert not rsa.verified(PUBLIC, TEXT + b"\n", CLOSE_SIGN)
 
 
+def test_signature_when_its_spare_bits_are_set() -> None:
+    """The last character before the padding has four bits that mean nothing: only zeros are taken."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    value = alphabet.index(CLOSE_SIGN[-3])
+    assert (CLOSE_SIGN[-2:], value % 16) == ("==", 0)
+    for spare in range(1, 16):
+        changed = f"{CLOSE_SIGN[:-3]}{alphabet[value + spare]}=="
+        assert base64.b64decode(changed) == base64.b64decode(CLOSE_SIGN)
+        assert not rsa.verified(PUBLIC, TEXT, changed)
+
+
 @pytest.mark.parametrize(
     ("padding", "algorithm"),
     [

@@ -237,6 +237,15 @@ def test_certificates_when_read_in_their_own_words() -> None:
     assert PLATFORM_CERTIFICATE != NEXT_PLATFORM_CERTIFICATE
 
 
+def test_certificates_when_a_serial_is_not_the_certificates() -> None:
+    """A certificate goes by the serial that it carries, in a list and in the settings."""
+    entry = {**certificate_list()["data"][0], "serial_no": NEXT_SERIAL}
+    with pytest.raises(ValueError, match="another serial"):
+        certificates(APIV3_KEY, _text({"data": [entry]}))
+    with pytest.raises(ValueError, match="another serial"):
+        adapter(FakeWechat(), certificates={NEXT_SERIAL: PLATFORM_CERTIFICATE})
+
+
 class SlowList(FakeWechat):
     """Takes its time with the list."""
 

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 import zlib
+from collections import deque
 from typing import IO, TYPE_CHECKING
 
 from services.cli.supervisor.child import State
@@ -17,28 +18,32 @@ if TYPE_CHECKING:
 
 LOG_MAX = 16 << 20
 """Bytes of a log file; then it becomes NAME.log.1 and a new one begins, so a child takes twice this at most."""
+LAST_LINES = 10
+"""Lines of a child that are repeated when it is given up: a traceback's end, and what came just before."""
 _COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
 _WIDTH = 20
 
 
 class LogFile:
-    """A child's log, cut at LOG_MAX."""
+    """A child's log, cut at LOG_MAX. ``last`` are the newest lines of this run."""
 
     def __init__(self, path: Path) -> None:
         """Append to ``path``."""
-        self._path = path
+        self.path = path
+        self.last: deque[str] = deque(maxlen=LAST_LINES)
         self._open()
 
     def _open(self) -> None:
-        self._file: IO[str] = self._path.open("a", encoding="utf-8", buffering=1)
-        self._size = self._path.stat().st_size
+        self._file: IO[str] = self.path.open("a", encoding="utf-8", buffering=1)
+        self._size = self.path.stat().st_size
 
     def write(self, line: str) -> None:
         """Add a line."""
         if self._size > LOG_MAX:
             self._file.close()
-            self._path.replace(self._path.with_suffix(".log.1"))
+            self.path.replace(self.path.with_suffix(".log.1"))
             self._open()
+        self.last.append(line)
         self._file.write(line + "\n")
         self._size += len(line) + 1
 
@@ -63,13 +68,21 @@ class Console:
 
     def line(self, name: str, text: str) -> None:
         """Show and file a line of a child."""
-        if name not in self._files:
-            self._files[name] = LogFile(self._logs / f"{name}.log")
-        self._files[name].write(text)
+        self._log(name).write(text)
         prefix = f"{name:<{_WIDTH}}│ "
         if self._colour:  # the same name has the same colour in every run
             prefix = f"\x1b[{_COLOURS[zlib.crc32(name.encode()) % len(_COLOURS)]}m{prefix}\x1b[0m"
         sys.stderr.write(f"{prefix}{text}\n")
+
+    def _log(self, name: str) -> LogFile:
+        if name not in self._files:
+            self._files[name] = LogFile(self._logs / f"{name}.log")
+        return self._files[name]
+
+    def last_words(self, name: str) -> list[str]:
+        """Return the newest lines that a child said in this run, and where all of them are."""
+        log = self._log(name)
+        return [*(f"{name}: {line}" for line in log.last), f"Everything that {name} said is in {log.path}."]
 
     def changed(self, child: Child) -> None:
         """Show a child that got ready: when, and how long it took. A program also hears of those that were stopped."""

@@ -40,6 +40,8 @@ _HEALTH_S = 0.1
 _XDS_S = 0.02
 _TURN_S = 2.0
 """How long a service may keep the next one from starting: it may be one that cannot start at all."""
+FUTILE_MAX = 5
+"""Starts in a row that come to nothing, until `up` gives up a mesh that has not served yet: 3 s of waits, and the starts."""
 _SLOW_S = 30.0
 """A start that takes longer says what it waits for."""
 
@@ -54,18 +56,24 @@ class OneBox:
         self._admin: dict[str, str] = {}
         self._supervisor = Supervisor(self)
         self._recorded = False
+        self._hopeless: asyncio.Future[None]
+        """Fails when a child turns out to be unable to start; once the mesh has served nothing is given up."""
         self._turns = asyncio.Semaphore(max(1, (os.cpu_count() or 1) - 1))
         self._queued: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
-        """Start, say when it serves, wait for a signal, end."""
+        """Start, say when it serves, wait for a signal, end. Raises CommandError when it will never serve."""
+        self._hopeless = asyncio.get_running_loop().create_future()
         asked = asked_to_end(self._supervisor.kill)
         self._forget_record()
         broker = None if self._settings.kafka else EmbeddedBroker()
         try:
-            await _unless(asked, self._start(broker.address() if broker else self._settings.kafka))
+            start = self._start(broker.address() if broker else self._settings.kafka)
+            await _unless(asked, self._hopeless, start)
+            self._hopeless.cancel()
             await asked.wait()
         finally:
+            self._hopeless.cancel()  # a start that was interrupted gives nothing up
             self._console.event("stopping", "stopping …")
             self._recorded = False
             self._forget_record()
@@ -262,8 +270,14 @@ class OneBox:
         self._console.line(name, text)
 
     def died(self, child: Child, how: str, delay_s: float) -> None:
-        """Show it."""
-        self._console.died(child, how, delay_s)
+        """Show it; give up the whole mesh when it never served and this child seems to be why."""
+        if child.futile < FUTILE_MAX or self._hopeless.done():
+            self._console.died(child, how, delay_s)
+            return
+        name, words = child.spec.name, self._console.last_words(child.spec.name)
+        self._console.event("given_up", None, name=name, how=how, starts=child.futile)
+        fault = f"{name} cannot be started: {child.futile} starts in a row came to nothing, and the last one {how}."
+        self._hopeless.set_exception(CommandError(Exit.UNAVAILABLE, fault, *words))
 
 
 def _lacking(health: dict[str, Any] | None, wanted: Mapping[str, int]) -> list[str]:
@@ -272,14 +286,17 @@ def _lacking(health: dict[str, Any] | None, wanted: Mapping[str, int]) -> list[s
     return [room for room, count in wanted.items() if said.get(room, 0) < count]
 
 
-async def _unless(asked: asyncio.Event, work: Awaitable[None]) -> None:
-    """Do ``work`` until it is done or a signal comes."""
+async def _unless(asked: asyncio.Event, hopeless: asyncio.Future[None], work: Awaitable[None]) -> None:
+    """Do ``work`` until it is done, a signal comes, or ``hopeless`` fails, whose exception is then raised."""
     doing, told = asyncio.ensure_future(work), asyncio.create_task(asked.wait())
-    await asyncio.wait({doing, told}, return_when=asyncio.FIRST_COMPLETED)
+    either: set[asyncio.Future[Any]] = {doing, told, hopeless}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     for each in (doing, told):
         each.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await doing
+    if hopeless.done() and (fault := hopeless.exception()) and not asked.is_set():
+        raise fault
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:

@@ -124,6 +124,19 @@ def test_up_when_settings_are_wrong(folder: Path) -> None:
     assert not (folder / "x").exists()
 
 
+def test_up_when_a_service_can_never_start(folder: Path) -> None:
+    """A mesh that cannot come about ends by itself: which child, its last words, where the others are; nothing stays."""
+    (folder / "n").mkdir()
+    (folder / "n/admin.json").write_text(json.dumps({"username": "operator", "password": "short"}))
+    done = paymesh("up", "--data", folder / "n", "--ready-file", folder / "n.json")
+    assert done.returncode == Exit.UNAVAILABLE, done.stderr[-4000:]
+    assert "user-1 cannot be started: 5 starts in a row" in done.stderr
+    assert "PAYMESH_ADMIN_PASSWORD" in done.stderr[done.stderr.index("user-1 cannot be started") :]
+    assert str(folder / "n/logs/user-1.log") in done.stderr.splitlines()[-1]
+    assert not (folder / "n.json").exists()
+    assert not [each for each in psutil.process_iter(["cmdline"]) if str(folder / "n") in str(each.info["cmdline"])]
+
+
 def test_mesh_when_it_serves(folder: Path, up: subprocess.Popen[bytes]) -> None:
     """The ready file names every process, and they all run; status agrees; all of it is private."""
     record = json.loads((folder / "ready.json").read_text())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from services.cli.supervisor.spec import Spec
 
 DELAYS_S = (0.1, 0.3, 0.8, 2.0, 5.0, 10.0)
-"""Wait before a start, by how many starts in a row came to nothing. The last one repeats: it is never given up."""
+"""Wait before a start, by how many starts in a row came to nothing. The last one repeats, without an end."""
 STEADY_S = 1.0
 """A child that got ready and lived this long did not fail at starting: its next death is the first in a row again."""
 _PROBE_S = 0.05
@@ -57,6 +57,8 @@ class Child:
         self.state = State.STARTING
         self.pid = 0
         self.starts = 0
+        self.futile = 0
+        """Starts in a row that came to nothing; the next one that does adds to it."""
         self.began = time.monotonic()
         self.ready_after_s = 0.0
         """From the first ``keep`` or the last restart until it was ready."""
@@ -67,17 +69,16 @@ class Child:
 
     async def keep(self) -> None:
         """Run the child, again and again, until ``stop``."""
-        futile = 0
         while not self._told.is_set():
             self.began = time.monotonic()
             how = await self._run_once()
             lived = time.monotonic() - self.began
-            futile = 0 if self.ready.is_set() and lived >= STEADY_S else futile + 1
+            self.futile = 0 if self.ready.is_set() and lived >= STEADY_S else self.futile + 1
             self.ready.clear()
             self.pid = 0
             if self._told.is_set():
                 break
-            delay = DELAYS_S[min(max(futile - 1, 0), len(DELAYS_S) - 1)]
+            delay = DELAYS_S[min(max(self.futile - 1, 0), len(DELAYS_S) - 1)]
             self._become(State.DOWN)
             self._watcher.died(self, how, delay)
             with contextlib.suppress(TimeoutError):

@@ -198,11 +198,10 @@ def test_shown_amount_is_the_amount(amount: Money) -> None:
 
 @given(one=AMOUNTS, other=AMOUNTS, count=st.integers(0, 2**40))
 def test_sums_are_exact_or_refused(one: Money, other: Money, count: int) -> None:
-    """Never negative, never more than any reader keeps exact, never across currencies."""
+    """Never more than any reader keeps exact, never across currencies."""
     other_same = Money(one.currency_code, other.minor_units)
     works: list[tuple[Callable[[], Money], int]] = [
         (lambda: one.plus(other_same), one.minor_units + other.minor_units),
-        (lambda: one.minus(other_same), one.minor_units - other.minor_units),
         (lambda: one.times(count), one.minor_units * count),
     ]
     for work, expected in works:
@@ -212,10 +211,9 @@ def test_sums_are_exact_or_refused(one: Money, other: Money, count: int) -> None
             with pytest.raises(DomainError):
                 work()
     if other.currency_code != one.currency_code:
-        for across in (one.plus, one.minus):
-            with pytest.raises(DomainError) as caught:
-                across(other)
-            assert caught.value.reason == "CURRENCY_UNSUPPORTED"
+        with pytest.raises(DomainError) as caught:
+            one.plus(other)
+        assert caught.value.reason == "CURRENCY_UNSUPPORTED"
 
 
 @given(units=st.integers(0, MINOR_UNITS_MAX))

@@ -59,7 +59,8 @@ class Synchronous:
         method = contract().methods[f"/{SERVICE.full_name}/{name}"]
 
         async def within_call(request: Message, context: object) -> Message:
-            interceptor._CURRENT.set(interceptor.Call(method, context, request, {}, frozenset()))
+            until = time.monotonic() + method.timeout_ms / 1000
+            interceptor._CURRENT.set(interceptor.Call(method, context, request, {}, frozenset(), deadline=until))
             response: Message = await handler(request, context)
             return response
 

@@ -91,7 +91,7 @@ def valkey(layout: Layout) -> Spec:
         "--appendonly": "no",
         "--dir": str(layout.folder.run),
         "--maxmemory": "256mb",
-        "--maxmemory-policy": "volatile-lru",
+        "--maxmemory-policy": "noeviction",  # a velocity series that vanished alone would not be noticed
     }
     return Spec(
         name="valkey",

@@ -120,10 +120,10 @@ def test_answer_that_another_process_stored_meanwhile_is_given(world: World) -> 
     class SlowRisk(FakeRisk):
         """While it thinks, the other process pays."""
 
-        def blocked(self, payments: Sequence[ToAssess], deadline: float) -> list[bool]:
+        def blocked(self, payments: Sequence[ToAssess], cause: Caller) -> list[bool]:
             """Let the other one go first."""
             usecases.create_payments(world.ports, [theirs])
-            return super().blocked(payments, deadline)
+            return super().blocked(payments, cause)
 
     [ours] = usecases.create_payments(replace(world.ports, risk=SlowRisk()), [command(world, 11)])
     assert ours == world.store.rows.answers[theirs.key.scope].answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,8 @@ from services.cli.folder import Folder, default_folder
 from services.cli.probes import Edge
 
 _SERVING = "STATUS_SERVING"
+_PASSWORD = re.compile(r"(?<=://)([^:/?#\s]*):[^/?#\s]*@")
+"""The password in a URL, with the user name before it."""
 
 
 def status(
@@ -24,10 +27,18 @@ def status(
     record = Folder(data or default_folder()).read_record()
     health = Edge(int(record["rest"].rpartition(":")[2]), Path(record["ca"])).health() or {}
     if json_:
-        print(json.dumps({**record, "health": health}))
+        print(json.dumps({**_shareable(record), "health": health}))
     else:
         _show(record, health)
     return Exit.OK if health.get("status") == _SERVING else Exit.UNAVAILABLE
+
+
+def _shareable(record: dict[str, Any]) -> dict[str, Any]:
+    """Return run.json without its secrets: what is printed ends in terminals, logs and bug reports."""
+    said = {name: value for name, value in record.items() if name != "admin"}
+    said["redis"] = _PASSWORD.sub(r"\1:***@", record["redis"])
+    said["databases"] = {room: _PASSWORD.sub(r"\1:***@", url) for room, url in record["databases"].items()}
+    return said
 
 
 def _show(record: dict[str, Any], health: dict[str, Any]) -> None:

@@ -85,6 +85,27 @@ def test_bug_when_a_command_breaks(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_status_when_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither the operator's credentials nor a password of a database or of Redis is printed; all else of run.json is."""
+    record = {
+        "rest": "https://127.0.0.1:1", "ca": str(tmp_path / "none"), "pid": 7, "services": {}, "sandbox": "", "grpc": "",
+        "data": str(tmp_path), "admin": {"username": "operator", "password": "hunter1"},
+        "redis": "rediss://:hunter2@cache:6379/0",
+        "databases": {"order": "mysql+pymysql://order:hunter3@db:3306/order", "user": "sqlite:////d/user.db"},
+    }  # fmt: skip
+    folder = Folder(tmp_path)
+    folder.lock()
+    folder.record.write_text(json.dumps(record))
+    assert main(["status", "--data", str(tmp_path), "--json"]) == Exit.UNAVAILABLE
+    folder.unlock()
+    said = capsys.readouterr().out
+    assert "hunter" not in said
+    told = json.loads(said)
+    assert told.keys() == record.keys() - {"admin"} | {"health"}
+    assert told["redis"] == "rediss://:***@cache:6379/0"
+    assert told["databases"] == {"order": "mysql+pymysql://order:***@db:3306/order", "user": "sqlite:////d/user.db"}
+
+
 def test_cert_when_there_is_a_ca(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A certificate names the service that it was asked for; its key is private."""
     pki.save(pki.make_authority(), tmp_path / "pki")

@@ -18,6 +18,11 @@ SOCKET_PATH_MAX = 107
 _LONGEST = "run/notification-15.out.sock"
 
 
+def keep_private() -> None:
+    """Let everything that this process and its children make be for its owner alone: databases, logs, sockets."""
+    os.umask(0o077)
+
+
 def default_folder() -> Path:
     """Return where a mesh lives when nobody says: $XDG_STATE_HOME/paymesh."""
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "paymesh"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import services
-from services.cli.folder import Folder, default_folder
+from services.cli.folder import Folder, default_folder, keep_private
 from services.cli.settings import ROOMS
 
 if TYPE_CHECKING:
@@ -88,10 +88,12 @@ def migrate(
     json_: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Bring every database to the newest schema (`up` does it too)."""
+    keep_private()
     folder = Folder(data or default_folder()).path
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     migrate_all({room: f"sqlite:///{folder / room}.db" for room in with_migrations()} | given(), as_json=json_)
 
 
 if __name__ == "__main__":
+    keep_private()
     migrate_all(given(), as_json=True)

@@ -22,10 +22,11 @@ def up(
 ) -> None:
     """Start the whole mesh and keep it until Ctrl-C or `paymesh down`."""
     from services.cli.console import Console  # noqa: PLC0415 - heavy imports late, for a quick --help
-    from services.cli.folder import Folder, default_folder  # noqa: PLC0415
+    from services.cli.folder import Folder, default_folder, keep_private  # noqa: PLC0415
     from services.cli.onebox import OneBox  # noqa: PLC0415
     from services.cli.preflight import preflight  # noqa: PLC0415
 
+    keep_private()
     folder = Folder(data or default_folder())
     settings = preflight(folder, os.environ)
     folder.lock()

@@ -148,6 +148,9 @@ def test_mesh_when_it_serves(folder: Path, up: subprocess.Popen[bytes]) -> None:
     assert set(record["envoys"]) == {*record["services"], "edge"}
     assert all(psutil.pid_exists(pid) for pid in pids_of(record))
     assert (folder / "ready.json").stat().st_mode & 0o777 == 0o600
+    files = [each for each in (folder / "d").rglob("*") if not each.is_dir()]
+    assert {"order.db", "order-1.log"} <= {each.name for each in files}
+    assert [each for each in files if each.stat().st_mode & 0o077] == []
     status = paymesh("status", "--data", folder / "d", "--json")
     assert status.returncode == Exit.OK, status.stderr
     said = json.loads(status.stdout)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from services.cli.migrate import given, is_current, migrate_all, newest, with_migrations
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_current_when_migrated(tmp_path: Path) -> None:
@@ -52,3 +57,13 @@ def test_given_when_the_environment_names_databases(monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv(f"PAYMESH_{room.upper()}_DATABASE_URL", f"sqlite:///{room}.db")
     assert list(given()) == list(with_migrations())
     assert with_migrations()[0] == "config"
+
+
+def test_databases_when_made(tmp_path: Path) -> None:
+    """A database is for its owner alone, whatever the umask of who makes it."""
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "gen/python")])}
+    subprocess.run(
+        [sys.executable, "-m", "services.cli", "migrate", "--data", str(tmp_path)], env=environ, check=True, umask=0o022,
+        capture_output=True,
+    )  # fmt: skip
+    assert {each.stat().st_mode & 0o777 for each in tmp_path.glob("*.db*")} == {0o600}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import importlib
 import inspect
 from typing import TYPE_CHECKING
 
 from services.cli.exits import CommandError, Exit
 from services.cli.ports import is_free, owner
-from services.cli.settings import ROOMS, UpSettings, up_settings
-from services.platform.settings import ServiceSettings, SettingsError, load
+from services.cli.settings import ROOMS, UpSettings, up_names, up_settings
+from services.platform.settings import PREFIX, ServiceSettings, SettingsError, load
+from services.sandbox.settings import Settings as SandboxSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -48,6 +51,20 @@ def service_faults(environ: Mapping[str, str], rooms: Iterable[str]) -> list[str
                 # Not set here: it is one that `up` sets for the service.
                 faults += [fault for fault in error.faults if " is not set." not in fault]
     return faults
+
+
+def unknown(environ: Mapping[str, str]) -> list[str]:
+    """Say which variables look like ours and are read by nobody: each is a setting that somebody thinks is made."""
+    classes: list[type[ServiceSettings | SandboxSettings]] = [
+        SandboxSettings,
+        *(cls for room in ROOMS for cls in _settings_of(room)),
+    ]
+    known = up_names() | {PREFIX + each.name.upper() for cls in classes for each in dataclasses.fields(cls)}
+    said = []
+    for name in sorted(name for name in environ if name.startswith(PREFIX) and name not in known):
+        near = difflib.get_close_matches(name, known, 1)
+        said.append(f"{name} is no setting, and ignored.{f' Is {near[0]} meant?' if near else ''}")
+    return said
 
 
 def _settings_of(room: str) -> list[type[ServiceSettings]]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from services.platform.settings import SettingsError, load, setting
+from services.platform.settings import PREFIX, SettingsError, load, setting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,6 +88,12 @@ def up_settings(environ: Mapping[str, str]) -> UpSettings:
         databases,
         instances,
     )
+
+
+def up_names() -> set[str]:
+    """Return the variables that `up` reads itself."""
+    by_room = {f"{PREFIX}{room.upper()}_{what}" for room in ROOMS for what in ("DATABASE_URL", "INSTANCES")}
+    return by_room | {PREFIX + each.name.upper() for each in fields(_Plain)}
 
 
 def _shape_faults(plain: _Plain) -> list[str]:

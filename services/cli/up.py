@@ -24,7 +24,7 @@ def up(
     from services.cli.console import Console  # noqa: PLC0415 - heavy imports late, for a quick --help
     from services.cli.folder import Folder, default_folder, keep_private  # noqa: PLC0415
     from services.cli.onebox import OneBox  # noqa: PLC0415
-    from services.cli.preflight import preflight  # noqa: PLC0415
+    from services.cli.preflight import preflight, unknown  # noqa: PLC0415
 
     keep_private()
     folder = Folder(data or default_folder())
@@ -34,6 +34,8 @@ def up(
 
     async def run() -> None:
         console = Console(folder.logs, as_json=json_)
+        for warning in unknown(os.environ):
+            console.event("warning", f"  ! {warning}", fault=warning)
         try:
             await OneBox(folder, settings, console, ready_file.absolute() if ready_file else None).run()
         finally:

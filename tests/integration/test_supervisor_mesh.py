@@ -130,7 +130,8 @@ def test_up_when_a_service_can_never_start(folder: Path) -> None:
     """A mesh that cannot come about ends by itself: which child, its last words, where the others are; nothing stays."""
     (folder / "n").mkdir()
     (folder / "n/admin.json").write_text(json.dumps({"username": "operator", "password": "short"}))
-    done = paymesh("up", "--data", folder / "n", "--ready-file", folder / "n.json")
+    done = paymesh("up", "--data", folder / "n", "--ready-file", folder / "n.json", PAYMESH_METRIC=1)
+    assert "  ! PAYMESH_METRIC is no setting, and ignored. Is PAYMESH_METRICS meant?\n" in done.stdout
     assert done.returncode == Exit.UNAVAILABLE, done.stderr[-4000:]
     assert "user-1 cannot be started: 5 starts in a row" in done.stderr
     assert "PAYMESH_ADMIN_PASSWORD" in done.stderr[done.stderr.index("user-1 cannot be started") :]

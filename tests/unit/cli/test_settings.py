@@ -8,7 +8,7 @@ import pytest
 
 from services.cli.exits import CommandError, Exit
 from services.cli.folder import Folder
-from services.cli.preflight import preflight, service_faults
+from services.cli.preflight import preflight, service_faults, unknown
 from services.cli.settings import ROOMS, up_settings
 from services.platform.settings import SettingsError
 
@@ -79,6 +79,17 @@ def test_service_settings_when_out_of_range() -> None:
     faults = service_faults({"PAYMESH_TRACE_RATIO": "2", "PAYMESH_HOLD_S": "soon"}, ["order", "payment"])
     assert len([fault for fault in faults if "PAYMESH_TRACE_RATIO" in fault]) == 2
     assert len([fault for fault in faults if "PAYMESH_HOLD_S" in fault]) == 1
+
+
+def test_unknown_when_a_name_is_misspelt() -> None:
+    """A variable that nobody reads is named, with the setting that it resembles; those of every service are known."""
+    known = ("REST_PORT", "METRICS", "ORDER_INSTANCES", "USER_DATABASE_URL", "DATA", "HOLD_S", "SMTP", "ADMIN_PASSWORD",
+             "SANDBOX_HTTP", "TRACE_RATIO", "CA_DIR")  # fmt: skip
+    environ = {f"PAYMESH_{name}": "" for name in known} | {"PATH": "", "XPAYMESH_Y": ""}
+    assert unknown(environ) == []
+    misspelt, foreign = unknown(environ | {"PAYMESH_METRIC": "1", "PAYMESH_zzzzzz": ""})
+    assert misspelt == "PAYMESH_METRIC is no setting, and ignored. Is PAYMESH_METRICS meant?"
+    assert foreign.startswith("PAYMESH_zzzzzz is no setting")
 
 
 def test_preflight_when_settings_and_folder_are_wrong(tmp_path: Path) -> None:

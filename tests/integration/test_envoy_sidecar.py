@@ -47,7 +47,7 @@ def test_service_reaches_its_callee_by_its_own_sidecar(mesh: Mesh) -> None:
 def test_identity_is_dropped_when_a_peer_may_not_pass_it_on(mesh: Mesh) -> None:
     """Payment may call risk, but not on behalf of a user."""
     with mesh.grpc_peer("risk-1", "payment") as channel:
-        RiskServiceStub(channel).ListRules(risk.ListRulesRequest(), timeout=5, metadata=FORGED)
+        RiskServiceStub(channel).BatchAssessPayments(risk.BatchAssessPaymentsRequest(), timeout=5, metadata=FORGED)
     assert not {"x-paymesh-sub", "x-paymesh-scope", "x-envoy-external-address"} & mesh.seen.last.keys()
     assert "sa/config" not in mesh.seen.last["x-forwarded-client-cert"]
 

@@ -114,7 +114,9 @@ def test_two_processes_never_oversell_one_item(tmp_path: Path) -> None:
     assert breaches(database) == []
     database.stop()
     assert outcomes == {"bytes": 50, "STOCK_INSUFFICIENT": 150}
-    assert [len(each) for each in found] == [100, 100], "both processes asked; which wins how often is the lock's affair"
+    assert [len(each) for each in found] == [100, 100], (
+        "both processes asked; which wins how often is the lock's affair"
+    )
 
 
 def test_two_processes_answer_one_key_once(tmp_path: Path) -> None:

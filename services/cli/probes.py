@@ -17,8 +17,8 @@ _TIMEOUT_S = 1.0
 _FAILURES = (OSError, TimeoutError, http.client.HTTPException, ValueError)
 DRAIN_S = 8.0
 """Longer than the longest time-out of the contract, 5 s."""
-_LEAVE_S = 0.3
-"""Time for clients that are busy to see `connection: close` or GOAWAY, and to leave."""
+_LEAVE_S = 1.0
+"""Time for clients that are busy, on a machine that may be too, to see `connection: close` or GOAWAY, and to leave."""
 
 
 def accepts(socket: Path) -> Callable[[], Awaitable[bool]]:

@@ -17,6 +17,7 @@ _TIMEOUT_S = 1.0
 _FAILURES = (OSError, TimeoutError, http.client.HTTPException, ValueError)
 DRAIN_S = 8.0
 """Longer than the longest time-out of the contract, 5 s."""
+_QUIET_LOOKS = 15
 _LEAVE_S = 1.0
 """Time for clients that are busy, on a machine that may be too, to see `connection: close` or GOAWAY, and to leave."""
 
@@ -104,7 +105,9 @@ def drained(admin: int) -> Callable[[], Awaitable[None]]:
                 await asyncio.to_thread(ask, admin, "/drain_listeners?graceful", verb="POST")
                 await asyncio.sleep(_LEAVE_S)
                 await asyncio.to_thread(ask, admin, "/drain_listeners", verb="POST")
-                while await asyncio.to_thread(_active_requests, admin):  # noqa: ASYNC110 - it happens in another process
+                quiet = 0  # looks in a row: a request that was sent may not have been read yet
+                while quiet < _QUIET_LOOKS:
+                    quiet = 0 if await asyncio.to_thread(_active_requests, admin) else quiet + 1
                     await asyncio.sleep(0.02)
 
     return drain

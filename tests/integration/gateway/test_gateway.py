@@ -91,7 +91,7 @@ async def test_get_health_follows_config_until_it_is_gone(
     servicer, server = config
     found = await stub.GetHealth(pb.GetHealthRequest(), metadata=[EDGE])
     assert found.health.status == gateway_pb2.Health.STATUS_SERVING
-    assert 0 < servicer.remaining[0] <= 0.3
+    assert 0 < servicer.remaining[0] <= 0.35  # gRPC rounds a deadline up
     servicer.healthy = 0
     found = await stub.GetHealth(pb.GetHealthRequest(), metadata=[EDGE])
     assert found.health.status == gateway_pb2.Health.STATUS_DEGRADED

@@ -205,7 +205,7 @@ def test_nothing_is_approved_while_redis_is_gone(run_dir: Path, kafka: str) -> N
         began = time.monotonic()
         [answer] = risk.assess((2, USER, 1)).assessments
         assert (answer.decision, list(answer.rules_hit)) == (REVIEW, ["velocity_unjudged"])
-        assert time.monotonic() - began < 0.25
+        assert time.monotonic() - began < 1.0  # its own time-out is 120 ms; a busy machine may take longer to say so
         with ValkeyServer(port=port):
             assert eventually(lambda: risk.decisions((3, USER, 1)) == [APPROVE], 5)
     assert not valkey.is_running()

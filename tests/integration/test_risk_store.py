@@ -347,7 +347,7 @@ def test_dead_series_is_left_alone_for_a_moment() -> None:
     for _ in range(1_000):
         assert velocity.count([pay(1)], (1_000,), NOW) is Missing.SILENT
         assert velocity.peek(5, (1_000,), NOW) is Missing.SILENT
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 5  # 2,000 time-outs would take 100 s
     velocity.stop()
 
 

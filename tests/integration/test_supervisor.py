@@ -151,7 +151,7 @@ def test_supervisor_when_signalled_twice(start: Start) -> None:
     began = time.monotonic()
     supervised.process.send_signal(signal.SIGINT)
     supervised.next("stopped")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 0.7  # the deaf have 1 s when nobody is in a hurry
     assert supervised.left() == []
 
 

@@ -726,7 +726,7 @@ class HandleCallbackRequest(_message.Message):
     """Whose callback: alipay, wechat or bank_card."""
     @_builtins.property
     def body(self) -> _httpbody_pb2.HttpBody:
-        """The request as it came."""
+        """The request as it came, byte for byte: application/x-www-form-urlencoded (Alipay) or application/json."""
 
     def __init__(
         self,
@@ -751,7 +751,7 @@ class HandleCallbackResponse(_message.Message):
     BODY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def body(self) -> _httpbody_pb2.HttpBody:
-        """The answer in the provider's own words."""
+        """The answer in the provider's own words: text/plain (Alipay) or application/json."""
 
     def __init__(
         self,

@@ -84,9 +84,8 @@ class Settling:
         due = self._due(payment)
         returned = said.phase is Phase.REFUNDED
         if payment.status in TAKEN:
-            given = payment.refunded + payment.refunding
-            if returned and given < payment.captured:
-                self.review(payment, Reason.LATE_FAILURE, "the provider says that all was given back", 0)
+            if returned and not payment.refunded + payment.refunding:  # WeChat Pay says so of a part, too
+                self.review(payment, Reason.LATE_FAILURE, "the provider says that money was given back", 0)
         elif payment.status in {states.FAILED, states.CLOSED}:
             amount = due if said.amount is None else said.amount
             self.review(payment, Reason.LATE_SUCCESS, f"{payment.status}, yet {amount} were taken", amount.minor_units)

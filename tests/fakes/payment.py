@@ -29,6 +29,7 @@ from services.payment.domain import (
     Posting,
     Refund,
     Review,
+    TrialBalanceLine,
 )
 from services.payment.domain.card import Card
 from services.payment.domain.ledger import MAY_BE_NEGATIVE
@@ -286,6 +287,16 @@ class FakeStore:
     def refund(self, refund_id: int) -> Refund | None:
         """Read a refund."""
         return self.rows.refunds.get(refund_id)
+
+    def trial_balance(self) -> list[TrialBalanceLine]:
+        """Add up the ledger by kind of account and currency, in this order."""
+        entries = [entry for posting in self.rows.postings.values() for entry in posting.entries]
+        lines = []
+        for kind, currency in sorted({(e.account.kind, e.account.currency_code) for e in entries}):
+            ours = [e for e in entries if (e.account.kind, e.account.currency_code) == (kind, currency)]
+            debits, credits_ = -sum(min(e.amount, 0) for e in ours), sum(max(e.amount, 0) for e in ours)
+            lines.append(TrialBalanceLine(kind, currency, len({e.account for e in ours}), debits, credits_))
+        return lines
 
     def payments_of_refunds(self, refund_ids: Iterable[int]) -> dict[int, int]:
         """Return refund id -> id of its payment, of those that exist."""

@@ -1,7 +1,7 @@
 """Rules of payments and of the ledger: pure, no I/O, clock or randomness."""
 
 from services.payment.domain.attempt import Attempt, Kind, Point, Scene
-from services.payment.domain.ledger import Account, AccountKey, Book, Entry, Posting, chain_hash
+from services.payment.domain.ledger import Account, AccountKey, Book, Entry, Posting, TrialBalanceLine, chain_hash
 from services.payment.domain.payment import (
     KnownOrder,
     Method,
@@ -30,6 +30,7 @@ __all__ = [
     "Refund",
     "Review",
     "Scene",
+    "TrialBalanceLine",
     "chain_hash",
     "check_capturable",
     "check_payable",

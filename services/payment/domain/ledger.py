@@ -78,6 +78,16 @@ class Posting:
     entries: tuple[Entry, ...]
 
 
+class TrialBalanceLine(NamedTuple):
+    """All accounts of a kind in one currency, and what was ever booked to them, in minor units."""
+
+    kind: str
+    currency_code: str
+    accounts: int
+    debits: int
+    credits: int
+
+
 class Book:
     """The accounts of a batch, in memory. Postings are made in sequence; the store writes each account once."""
 

@@ -1,6 +1,7 @@
 """Protobuf <-> domain of the payment room, both ways; the only enum tables besides the states."""
 
 from services.payment.mapping.callbacks import acknowledgement, callback
+from services.payment.mapping.ledger import trial_balance_line
 from services.payment.mapping.payments import (
     balance,
     capture_payment,
@@ -53,6 +54,7 @@ __all__ = [
     "to_assess",
     "top_up_balance",
     "topped_up",
+    "trial_balance_line",
     "void_payment",
     "voided",
     "withdraw_balance",

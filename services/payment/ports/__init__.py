@@ -21,6 +21,7 @@ from services.payment.domain import (
     Payment,
     Refund,
     Review,
+    TrialBalanceLine,
 )
 from services.payment.domain.card import Card
 from services.payment.domain.payment import Step
@@ -244,6 +245,10 @@ class Store(Protocol):
 
     def balance(self, key: AccountKey) -> tuple[int, int]:
         """Return an account's balance and when it last changed; (0, 0) where there is none."""
+        ...
+
+    def trial_balance(self) -> list[TrialBalanceLine]:
+        """Add up the ledger by kind of account and currency, in this order."""
         ...
 
     def payments_of_refunds(self, refund_ids: Iterable[int]) -> dict[int, int]:

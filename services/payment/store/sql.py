@@ -9,7 +9,16 @@ import sqlalchemy as sa
 
 from services.kernel.money import Money
 from services.payment import mapping
-from services.payment.domain import Account, AccountKey, KnownOrder, Payment, Point, Refund, chain_hash
+from services.payment.domain import (
+    Account,
+    AccountKey,
+    KnownOrder,
+    Payment,
+    Point,
+    Refund,
+    TrialBalanceLine,
+    chain_hash,
+)
 from services.payment.ports import Look
 from services.payment.store import rows
 from services.payment.store import tables as t
@@ -262,6 +271,23 @@ class SqlStore:
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()
         return (0, 0) if row is None else (row.balance_minor, row.update_ms)
+
+    def trial_balance(self) -> list[TrialBalanceLine]:
+        """Add up the ledger by kind of account and currency, in this order."""
+        a, amount = t.accounts.c, t.ledger_entries.c.amount_minor
+        debits = sa.func.sum(sa.case((amount < 0, -amount), else_=0))
+        credits_ = sa.func.sum(sa.case((amount > 0, amount), else_=0))
+        query = (
+            sa.select(a.kind, a.currency_code, sa.func.count(a.id.distinct()), debits, credits_)
+            .join_from(t.ledger_entries, t.accounts, t.ledger_entries.c.account_id == a.id)
+            .group_by(a.kind, a.currency_code)
+            .order_by(a.kind, a.currency_code)
+        )
+        with self._database.read() as connection:  # some databases sum integers up to decimals
+            return [
+                TrialBalanceLine(kind, currency, accounts, int(debit), int(credit))
+                for kind, currency, accounts, debit, credit in connection.execute(query)
+            ]
 
 
 def _payments(connection: sa.Connection, query: sa.Select[Any]) -> list[Payment]:

@@ -12,7 +12,14 @@ from services.payment.usecases.changes import (
 )
 from services.payment.usecases.create import CreatePayment, How, create_payments
 from services.payment.usecases.orders import OrderCancelled, OrderKnown, know_orders
-from services.payment.usecases.reads import get_balance, get_payment, get_refund, list_payments, list_refunds
+from services.payment.usecases.reads import (
+    get_balance,
+    get_payment,
+    get_refund,
+    get_trial_balance,
+    list_payments,
+    list_refunds,
+)
 from services.payment.usecases.refund import RefundPayment, RefundRejected, refund_payments, refund_rejected
 from services.payment.usecases.settle import answer_open, settle
 from services.payment.usecases.take_up import TakeUp, take_up, worth_asking
@@ -42,6 +49,7 @@ __all__ = [
     "get_balance",
     "get_payment",
     "get_refund",
+    "get_trial_balance",
     "know_orders",
     "list_payments",
     "list_refunds",

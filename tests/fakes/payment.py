@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
@@ -27,8 +28,10 @@ from services.payment.domain import (
     Payment,
     Point,
     Posting,
+    Purse,
     Refund,
     Review,
+    SavedPaymentMethod,
     TrialBalanceLine,
 )
 from services.payment.domain.card import Card
@@ -411,15 +414,75 @@ class FakeCache:
 
 
 class FakeSavedCards:
-    """Vault, saved cards and relay of verification values in one: ``saved`` has (user, payment method or None) -> card."""
+    """The cards that users keep, beside the rows of a vault."""
 
-    def __init__(self) -> None:
+    def __init__(self, vault: FakeCards | None = None) -> None:
         """Keep none."""
-        self.saved: dict[tuple[int, int | None], Card] = {}
+        self.vault = vault or FakeCards()
+        self.methods: dict[int, SavedPaymentMethod] = {}
 
     def find(self, wanted: Iterable[tuple[int, int | None]]) -> dict[tuple[int, int | None], Card]:
         """Return those of the cards that are kept."""
-        return {name: self.saved[name] for name in wanted if name in self.saved}
+        named: dict[tuple[int, int | None], Card] = {(m.user_id, m.id): m.card for m in self.methods.values()}
+        named |= {(m.user_id, None): m.card for m in self.methods.values() if m.is_default}
+        return {name: named[name] for name in wanted if name in named}
+
+    def methods_of(self, user_id: int, page: Page) -> list[SavedPaymentMethod]:
+        """Read a page of a user's cards, newest first, one more than it holds."""
+        found = [m for m in self.methods.values() if m.user_id == user_id and _follows(m.id, page)]
+        return sorted(found, key=lambda m: -m.id)[: page.limit]
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[FakeSavedCardsTransaction]:
+        """Begin a transaction."""
+        yield FakeSavedCardsTransaction(self)
+
+    def sweep(self, after: str, before_ms: int, limit: int) -> str:
+        """Look at the ``limit`` cards of the vault behind the token ``after``; forget the old ones that nobody keeps."""
+        seen = sorted(token for token in self.vault.rows if token > after)[:limit]
+        kept = {m.card.token for m in self.methods.values()}
+        for token in set(seen) - kept:
+            if self.vault.rows[token].create_ms < before_ms:
+                del self.vault.rows[token]
+        return seen[-1] if len(seen) == limit else ""
+
+
+class FakeSavedCardsTransaction:
+    """Writes when it is told to; ``commit`` makes it the store's."""
+
+    def __init__(self, store: FakeSavedCards) -> None:
+        """Begin."""
+        self._store, self._methods, self._forgotten = store, dict(store.methods), set[str]()
+
+    def purses(self, user_ids: Iterable[int]) -> dict[int, Purse]:
+        """Return the cards of users; who has none has an empty purse."""
+        return {user: Purse(user, [m for m in self._methods.values() if m.user_id == user]) for user in user_ids}
+
+    def in_vault(self, tokens: AbstractSet[str]) -> set[str]:
+        """Return those of the cards that the vault has."""
+        return set(tokens) & self._store.vault.rows.keys()
+
+    def held_beside(self, tokens: AbstractSet[str], user_ids: AbstractSet[int]) -> set[str]:
+        """Return those of the tokens that users other than ``user_ids`` keep."""
+        return set(tokens) & {m.card.token for m in self._methods.values() if m.user_id not in user_ids}
+
+    def write(self, purses: Iterable[Purse], forgotten: AbstractSet[str]) -> None:
+        """Write what changed, or break as a database would."""
+        for purse in purses:
+            for gone in purse.removed:
+                del self._methods[gone.id]
+            self._methods |= {m.id: m for m in (*purse.changed, *purse.added)}
+        kept = list(self._methods.values())
+        _check(len({(m.user_id, m.card.token) for m in kept}) == len(kept), "payment_methods_once")
+        defaults = [m.user_id for m in kept if m.is_default]
+        _check(len(set(defaults)) == len(defaults), "payment_methods.default_user_id")
+        self._forgotten |= forgotten
+
+    def commit(self) -> None:
+        """Make it the store's."""
+        self._store.methods = self._methods
+        for token in self._forgotten:
+            self._store.vault.rows.pop(token, None)
 
 
 class FakeAlarm:
@@ -480,7 +543,7 @@ class World:
             outside=Outside(
                 providers=self.providers,
                 cards=self.cards,
-                vault=CardVault(FakeCards(), FakeKeys()),
+                vault=CardVault(self.cards.vault, FakeKeys()),
                 cvvs=MemoryCvvRelay(SystemClock()),
                 jitter=lambda: 1.0,
                 instance=1,

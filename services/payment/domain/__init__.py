@@ -11,6 +11,7 @@ from services.payment.domain.payment import (
     check_payable,
     check_refundable,
 )
+from services.payment.domain.purse import Purse, SavedPaymentMethod
 from services.payment.domain.review import Decision, Reason, Review
 
 __all__ = [
@@ -26,9 +27,11 @@ __all__ = [
     "Payment",
     "Point",
     "Posting",
+    "Purse",
     "Reason",
     "Refund",
     "Review",
+    "SavedPaymentMethod",
     "Scene",
     "TrialBalanceLine",
     "chain_hash",

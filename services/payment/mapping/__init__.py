@@ -2,6 +2,13 @@
 
 from services.payment.mapping.callbacks import acknowledgement, callback
 from services.payment.mapping.ledger import trial_balance_line
+from services.payment.mapping.methods import (
+    card_number,
+    payment_method,
+    remove_payment_method,
+    save_payment_method,
+    set_default_payment_method,
+)
 from services.payment.mapping.payments import (
     balance,
     capture_payment,
@@ -37,6 +44,7 @@ __all__ = [
     "capture_payment",
     "captured",
     "card",
+    "card_number",
     "close_payment",
     "closed",
     "create_payment",
@@ -47,10 +55,14 @@ __all__ = [
     "order_cancelled",
     "order_created",
     "payment",
+    "payment_method",
     "payment_rejected",
     "refund",
     "refund_payment",
     "refunded",
+    "remove_payment_method",
+    "save_payment_method",
+    "set_default_payment_method",
     "to_assess",
     "top_up_balance",
     "topped_up",

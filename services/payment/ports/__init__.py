@@ -23,9 +23,9 @@ from services.payment.domain import (
     Review,
     TrialBalanceLine,
 )
-from services.payment.domain.card import Card
 from services.payment.domain.payment import Step
 from services.payment.ports.cards import CvvRelay, Vault
+from services.payment.ports.methods import SavedCards
 from services.payment.ports.provider import Provider
 
 
@@ -296,14 +296,6 @@ class StatusCache(Protocol):
 
     def put(self, payments: Iterable[Payment]) -> None:
         """Remember what was just committed, unless something newer is there."""
-        ...
-
-
-class SavedCards(Protocol):
-    """The cards that users keep."""
-
-    def find(self, wanted: Iterable[tuple[int, int | None]]) -> dict[tuple[int, int | None], Card]:
-        """Return (user, payment method or None) -> the card; None asks for the default."""
         ...
 
 

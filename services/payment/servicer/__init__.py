@@ -1,10 +1,11 @@
 """gRPC in: parse, submit, render; no decision, no SQL."""
 
 from services.payment.servicer.ledger import Ledger
+from services.payment.servicer.methods import Methods
 from services.payment.servicer.payments import Desk, Payments
 
 
-class PaymentServicer(Payments, Ledger):
+class PaymentServicer(Payments, Methods, Ledger):
     """The payment service of the contract."""
 
 

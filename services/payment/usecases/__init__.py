@@ -11,6 +11,16 @@ from services.payment.usecases.changes import (
     void_payments,
 )
 from services.payment.usecases.create import CreatePayment, How, create_payments
+from services.payment.usecases.methods import (
+    RemovePaymentMethod,
+    SavePaymentMethod,
+    SetDefaultPaymentMethod,
+    list_payment_methods,
+    remove_payment_methods,
+    save_payment_methods,
+    set_default_payment_methods,
+    tokenize,
+)
 from services.payment.usecases.orders import OrderCancelled, OrderKnown, know_orders
 from services.payment.usecases.reads import (
     get_balance,
@@ -34,7 +44,10 @@ __all__ = [
     "OrderKnown",
     "RefundPayment",
     "RefundRejected",
+    "RemovePaymentMethod",
     "Said",
+    "SavePaymentMethod",
+    "SetDefaultPaymentMethod",
     "TakeUp",
     "Told",
     "TopUpBalance",
@@ -51,14 +64,19 @@ __all__ = [
     "get_refund",
     "get_trial_balance",
     "know_orders",
+    "list_payment_methods",
     "list_payments",
     "list_refunds",
     "read_callback",
     "refund_payments",
     "refund_rejected",
+    "remove_payment_methods",
+    "save_payment_methods",
+    "set_default_payment_methods",
     "settle",
     "take_notices",
     "take_up",
+    "tokenize",
     "top_up_balances",
     "void_payments",
     "withdraw_balances",

@@ -29,7 +29,10 @@ class Decision(StrEnum):
 
 @dataclass(slots=True)
 class Review:
-    """A contradiction as a batch sees and changes it. ``amount`` is what the provider says was moved, in minor units."""
+    """A contradiction as a batch sees and changes it.
+
+    ``amount`` is what the provider says was moved, in minor units of the payment's currency; 0: nothing that can be booked.
+    """
 
     id: int
     payment_id: int

@@ -88,12 +88,13 @@ class Settling:
                 self.review(payment, Reason.LATE_FAILURE, "the provider says that money was given back", 0)
         elif payment.status in {states.FAILED, states.CLOSED}:
             amount = due if said.amount is None else said.amount
-            self.review(payment, Reason.LATE_SUCCESS, f"{payment.status}, yet {amount} were taken", amount.minor_units)
+            what = f"{payment.status}, yet {amount} were taken"
+            self.review(payment, Reason.LATE_SUCCESS, what, _bookable(payment, amount))
         elif payment.status != states.REVIEW:
             if returned or said.amount not in {None, due}:
                 amount = said.amount or due
                 what = f"{due} were asked for, the provider says {said.phase} of {amount}"
-                self.review(payment, Reason.AMOUNT_MISMATCH, what, amount.minor_units)
+                self.review(payment, Reason.AMOUNT_MISMATCH, what, _bookable(payment, amount))
             else:
                 self.capture(payment, due.minor_units)
         self._settle_all(payment)
@@ -319,6 +320,11 @@ class Settling:
 
     def _touch(self, attempt: Attempt) -> None:
         self.change.changed_attempts[attempt.id] = attempt
+
+
+def _bookable(payment: Payment, said: Money) -> int:
+    """What can be booked of an amount: minor units of the payment's currency; of another currency none."""
+    return said.minor_units if said.currency_code == payment.amount.currency_code else 0
 
 
 def accounts_of(payment: Payment, merchant_id: int) -> set[AccountKey]:

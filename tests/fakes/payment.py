@@ -143,18 +143,17 @@ class FakeTransaction:
         return set(notices) & self._rows.callbacks.keys()
 
     def reviews(self, payment_ids: Iterable[int]) -> list[Review]:
-        """Return the reviews of payments that are not decided."""
+        """Return every review of the payments and of their refunds."""
         wanted = set(payment_ids)
-        return [
-            replace(r)
-            for r in self._rows.reviews.values()
-            if r.payment_id in wanted and r.status != states.REVIEW_DECIDED
-        ]
+        return [replace(r) for r in self._rows.reviews.values() if r.payment_id in wanted]
 
-    def review(self, review_id: int) -> Review | None:
-        """Return a review."""
-        found = self._rows.reviews.get(review_id)
-        return None if found is None else replace(found)
+    def booked(self, reference_ids: Iterable[int]) -> dict[int, set[str]]:
+        """Return what ledger transactions are about -> their kinds."""
+        wanted, kinds = set(reference_ids), dict[int, set[str]]()
+        for kind, reference_id in self._rows.postings:
+            if reference_id in wanted:
+                kinds.setdefault(reference_id, set()).add(kind)
+        return kinds
 
     def live_payments(self, order_ids: Iterable[int]) -> dict[int, int]:
         """Return order id -> id of its payment that is live or captured."""
@@ -202,7 +201,9 @@ class FakeTransaction:
         rows.refunds |= change.changed_refunds
         rows.attempts |= {a.id: replace(a) for a in (*change.new_attempts, *change.changed_attempts.values())}
         rows.callbacks |= {(c.provider, c.notice_id): change.now_ms for c in change.callbacks}
-        rows.reviews |= {r.id: replace(r) for r in (*change.new_reviews, *change.changed_reviews)}
+        rows.reviews |= {r.id: replace(r) for r in (*change.new_reviews, *change.changed_reviews.values())}
+        two = [r for r in rows.reviews.values() if r.status == states.REVIEW_DECIDED]
+        _check(all(r.decider_id != r.proposer_id for r in two), "reviews_two_people")
         rows.audit += change.audit
         if change.book is not None:
             self._book(change)
@@ -304,6 +305,16 @@ class FakeStore:
     def payments_of_refunds(self, refund_ids: Iterable[int]) -> dict[int, int]:
         """Return refund id -> id of its payment, of those that exist."""
         return {i: self.rows.refunds[i].payment_id for i in refund_ids if i in self.rows.refunds}
+
+    def reviews_from(self, page: Page, *, decided: bool) -> list[Review]:
+        """Read a page of reviews, oldest first, one more than it holds; with ``decided`` also those."""
+        after = page.after_id() or 0
+        found = [r for i, r in sorted(self.rows.reviews.items()) if i > after]
+        return [r for r in found if decided or r.status != states.REVIEW_DECIDED][: page.limit]
+
+    def payments_of_reviews(self, review_ids: Iterable[int]) -> dict[int, int]:
+        """Return review id -> id of its payment, of those that exist."""
+        return {i: self.rows.reviews[i].payment_id for i in review_ids if i in self.rows.reviews}
 
     def has_due(self, now_ms: int) -> bool:
         """Whether an attempt is due."""
@@ -563,5 +574,6 @@ RENDER = Render(
     lambda payment, refund: _payment_text(payment) + f" {refund.refund_no}".encode(),
     _balance_text,
     _balance_text,
+    lambda review: f"{review.id} {review.status} {review.decision}".encode(),
 )
 """Answers that a test can read."""

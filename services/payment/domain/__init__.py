@@ -12,7 +12,7 @@ from services.payment.domain.payment import (
     check_refundable,
 )
 from services.payment.domain.purse import Purse, SavedPaymentMethod
-from services.payment.domain.review import Decision, Reason, Review
+from services.payment.domain.review import Decision, Place, Reason, Review, check_decision, place_of
 
 __all__ = [
     "Account",
@@ -25,6 +25,7 @@ __all__ = [
     "KnownOrder",
     "Method",
     "Payment",
+    "Place",
     "Point",
     "Posting",
     "Purse",
@@ -36,6 +37,8 @@ __all__ = [
     "TrialBalanceLine",
     "chain_hash",
     "check_capturable",
+    "check_decision",
     "check_payable",
     "check_refundable",
+    "place_of",
 ]

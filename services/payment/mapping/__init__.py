@@ -36,6 +36,7 @@ from services.payment.mapping.payments import (
     withdraw_balance,
     withdrawn,
 )
+from services.payment.mapping.reviews import decide_review, decided, propose_review, review
 
 __all__ = [
     "acknowledgement",
@@ -50,6 +51,8 @@ __all__ = [
     "create_payment",
     "created",
     "cvv",
+    "decide_review",
+    "decided",
     "event",
     "known_order",
     "order_cancelled",
@@ -57,10 +60,12 @@ __all__ = [
     "payment",
     "payment_method",
     "payment_rejected",
+    "propose_review",
     "refund",
     "refund_payment",
     "refunded",
     "remove_payment_method",
+    "review",
     "save_payment_method",
     "set_default_payment_method",
     "to_assess",

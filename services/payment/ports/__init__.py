@@ -138,7 +138,7 @@ class Change:
     new_attempts: list[Attempt] = field(default_factory=list)
     changed_attempts: dict[int, Attempt] = field(default_factory=dict)
     new_reviews: list[Review] = field(default_factory=list)
-    changed_reviews: list[Review] = field(default_factory=list)
+    changed_reviews: dict[int, Review] = field(default_factory=dict)
     book: Book | None = None
     answers: list[tuple[IdempotencyKey, Answer]] = field(default_factory=list)
     held: list[IdempotencyKey] = field(default_factory=list)
@@ -188,11 +188,11 @@ class Transaction(Protocol):
         ...
 
     def reviews(self, payment_ids: Iterable[int]) -> list[Review]:
-        """Lock the reviews of payments that are not decided."""
+        """Lock every review of the payments and of their refunds."""
         ...
 
-    def review(self, review_id: int) -> Review | None:
-        """Lock a review."""
+    def booked(self, reference_ids: Iterable[int]) -> dict[int, set[str]]:
+        """Return what ledger transactions are about -> their kinds; nothing where nothing is booked."""
         ...
 
     def unseen(self, event_ids: Sequence[str]) -> set[str]:
@@ -253,6 +253,14 @@ class Store(Protocol):
 
     def payments_of_refunds(self, refund_ids: Iterable[int]) -> dict[int, int]:
         """Return refund id -> id of its payment, of those that exist; locks nothing."""
+        ...
+
+    def reviews_from(self, page: Page, *, decided: bool) -> list[Review]:
+        """Read a page of reviews, oldest first, one more than it holds; with ``decided`` also those."""
+        ...
+
+    def payments_of_reviews(self, review_ids: Iterable[int]) -> dict[int, int]:
+        """Return review id -> id of its payment, of those that exist; locks nothing."""
         ...
 
     def has_due(self, now_ms: int) -> bool:
@@ -322,6 +330,7 @@ class Render:
     refunded: Callable[[Payment, Refund], bytes]
     topped_up: Callable[[AccountKey, int, int], bytes]
     withdrawn: Callable[[AccountKey, int, int], bytes]
+    decided: Callable[[Review], bytes]
 
 
 @dataclass(frozen=True, slots=True)

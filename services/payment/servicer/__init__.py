@@ -3,9 +3,10 @@
 from services.payment.servicer.ledger import Ledger
 from services.payment.servicer.methods import Methods
 from services.payment.servicer.payments import Desk, Payments
+from services.payment.servicer.reviews import Reviews
 
 
-class PaymentServicer(Payments, Methods, Ledger):
+class PaymentServicer(Payments, Methods, Reviews, Ledger):
     """The payment service of the contract."""
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from services.kernel.money import Money
-from services.payment import mapping
+from services.payment import mapping, states
 from services.payment.domain import (
     Account,
     AccountKey,
@@ -16,6 +16,7 @@ from services.payment.domain import (
     Payment,
     Point,
     Refund,
+    Review,
     TrialBalanceLine,
     chain_hash,
 )
@@ -232,6 +233,23 @@ class SqlStore:
         keys = [(refund_id,) for refund_id in refund_ids]
         with self._database.read() as connection:
             return dict(map(tuple, select_rows(connection, t.refunds, ("id", "payment_id"), ("id",), keys)))
+
+    def reviews_from(self, page: Page, *, decided: bool) -> list[Review]:
+        """Read a page of reviews, oldest first, one more than it holds; with ``decided`` also those."""
+        r, after = t.reviews.c, page.after_id()
+        query = sa.select(t.reviews).order_by(r.id).limit(page.limit)
+        if after is not None:
+            query = query.where(r.id > after)
+        if not decided:
+            query = query.where(r.status.in_((states.REVIEW_OPEN, states.REVIEW_PROPOSED)))
+        with self._database.read() as connection:
+            return [rows.review_of(row) for row in connection.execute(query)]
+
+    def payments_of_reviews(self, review_ids: Iterable[int]) -> dict[int, int]:
+        """Return review id -> id of its payment, of those that exist; locks nothing."""
+        keys = [(review_id,) for review_id in review_ids]
+        with self._database.read() as connection:
+            return dict(map(tuple, select_rows(connection, t.reviews, ("id", "payment_id"), ("id",), keys)))
 
     def has_due(self, now_ms: int) -> bool:
         """Whether an attempt is due."""

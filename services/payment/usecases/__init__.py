@@ -31,6 +31,13 @@ from services.payment.usecases.reads import (
     list_refunds,
 )
 from services.payment.usecases.refund import RefundPayment, RefundRejected, refund_payments, refund_rejected
+from services.payment.usecases.reviews import (
+    DecideReview,
+    ProposeReview,
+    decide_reviews,
+    list_reviews,
+    propose_reviews,
+)
 from services.payment.usecases.settle import answer_open, settle
 from services.payment.usecases.take_up import TakeUp, take_up, worth_asking
 from services.payment.usecases.top_up import TopUpBalance, WithdrawBalance, top_up_balances, withdraw_balances
@@ -39,9 +46,11 @@ __all__ = [
     "CapturePayment",
     "ClosePayment",
     "CreatePayment",
+    "DecideReview",
     "How",
     "OrderCancelled",
     "OrderKnown",
+    "ProposeReview",
     "RefundPayment",
     "RefundRejected",
     "RemovePaymentMethod",
@@ -59,6 +68,7 @@ __all__ = [
     "capture_payments",
     "close_payments",
     "create_payments",
+    "decide_reviews",
     "get_balance",
     "get_payment",
     "get_refund",
@@ -67,6 +77,8 @@ __all__ = [
     "list_payment_methods",
     "list_payments",
     "list_refunds",
+    "list_reviews",
+    "propose_reviews",
     "read_callback",
     "refund_payments",
     "refund_rejected",

@@ -18,7 +18,7 @@ _RUNNING: list[Mesh] = []
 def mesh() -> Iterator[Mesh]:
     """A mesh that every test of the session shares; its end by SIGINT must be orderly and leave nothing behind."""
     running = Mesh()
-    running.start()
+    running.start(PAYMESH_SANDBOX_TIME_SCALE="0.001")  # hours of providers are seconds
     _RUNNING.append(running)
     yield running
     _RUNNING.remove(running)

@@ -86,7 +86,7 @@ def _fault(settling: Settling, item: Told, payment_id: int) -> str:
         refund = settling.refunds[int(notice.request_id[1:])]
         return _differs(notice.refunded.amount, refund.amount)
     assert notice.charged is not None
-    return _differs(notice.charged.amount, settling.expected(payment))
+    return _differs(notice.charged.amount, settling.expected(payment, notice.charged.phase))
 
 
 def _differs(told: Money | None, ours: Money) -> str:

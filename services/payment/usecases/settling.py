@@ -98,8 +98,10 @@ class Settling:
                 self.capture(payment, due.minor_units)
         self._settle_all(payment)
 
-    def expected(self, payment: Payment) -> Money:
-        """Return what the provider has to say of the money: what was taken, or is to be."""
+    def expected(self, payment: Payment, phase: Phase | None) -> Money:
+        """Return the amount that a word of ``phase`` has to name: what was taken or is to be, before that what was asked."""
+        if phase not in {Phase.CAPTURED, Phase.REFUNDED}:
+            return payment.amount
         taken = payment.status in TAKEN
         return Money(payment.amount.currency_code, payment.captured) if taken else self._due(payment)
 

@@ -133,10 +133,10 @@ class Settling:
         charge = payment.charge or attempt
         if payment.status in {states.FAILED, states.CLOSED}:
             self._void_late(payment, charge)
-        elif payment.is_open:
-            if charge.capture:
-                self._wait(attempt, Point.WAITING)  # asked to take it at once: the network is on its way
-                return
+        elif payment.is_open and charge.capture:
+            self._wait(attempt, Point.WAITING)  # asked to take it at once: the network is on its way
+            return
+        elif payment.is_open and not self._is_changing(payment, attempt):
             if payment.status != states.AUTHORIZED:
                 self._moved(payment, payment.enter(states.AUTHORIZED, self.now_ms))
             charge.action = {}
@@ -144,6 +144,12 @@ class Settling:
         if attempt is not charge:
             attempt.provider_code = said.code
             attempt.settle(self.now_ms)
+
+    def _is_changing(self, payment: Payment, attempt: Attempt) -> bool:
+        """Whether a capture or a void is under way that this is not the answer to: what was held before is old news."""
+        changes = {Kind.CAPTURE, Kind.VOID}
+        of_payment = (each for each in self.attempts.values() if each.payment_id == payment.id)
+        return any(each.kind in changes and not each.settled and each.id != attempt.id for each in of_payment)
 
     def _void_late(self, payment: Payment, charge: Attempt) -> None:
         """An issuer holds money for a payment that has ended: let go of it, no money was taken."""
@@ -291,7 +297,7 @@ class Settling:
                 refused = attempt.settled and payment.status != states.CLOSED
                 return refusal if refused else render.voided(payment)
             case Kind.CLOSE:
-                refused = attempt.settled and payment.status == states.AUTHORIZED
+                refused = attempt.settled and payment.is_open
                 return refusal if refused else render.closed(payment)
 
     def _settle_all(self, payment: Payment) -> None:

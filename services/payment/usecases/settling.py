@@ -310,7 +310,7 @@ class Settling:
                     self.answer(attempt)
 
     def _wait(self, attempt: Attempt, point: Point) -> None:
-        if not attempt.settled:
+        if not attempt.settled and attempt.point is not Point.HELD:  # what is held waits for its window alone
             attempt.wait(point, self.now_ms, self._ports.outside.jitter())
             self._touch(attempt)
 

@@ -152,10 +152,13 @@ class Settling:
         return any(each.kind in changes and not each.settled and each.id != attempt.id for each in of_payment)
 
     def _void_late(self, payment: Payment, charge: Attempt) -> None:
-        """An issuer holds money for a payment that has ended: let go of it, no money was taken."""
+        """An issuer holds money for a payment that has ended: let go of it, no money was taken. Once: the rest is old news."""
+        if any(each.kind is Kind.VOID and each.payment_id == payment.id for each in self.attempts.values()):
+            return
         self._ports.alarm.alert("payment.held_late", payment_id=payment.id, status=payment.status)
         charge.settle(self.now_ms)
         void = follow(self._ports, charge, Kind.VOID, None, now_ms=self.now_ms, due_ms=self.now_ms)
+        self.attempts[void.id] = void
         self.change.new_attempts.append(void)
 
     def _waiting(self, payment: Payment, attempt: Attempt, said: Charged) -> None:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from services.payment.ports import Ports, Transaction
     from services.payment.ports.provider import Charged, Refunded
 
-_ENDED = frozenset({Phase.CLOSED, Phase.FAILED, Phase.ABSENT})
 _RETURNED = frozenset({states.REFUND_SUCCESS})
 
 
@@ -69,16 +68,16 @@ class Settling:
             each.provider_code = said.code or each.provider_code
             self._touch(each)
         match said.phase:
+            case phase if said.verdict is Verdict.UNKNOWN and phase is not Phase.WAITING:
+                self._unknown(payment, attempt)  # also of money: nobody can tell whether it may stay
             case Phase.CAPTURED | Phase.REFUNDED:
                 self._taken(payment, said)
             case Phase.AUTHORIZED:
                 self._authorized(payment, attempt, said)
             case Phase.WAITING:
                 self._waiting(payment, attempt, said)
-            case phase if said.verdict is not Verdict.UNKNOWN and (phase is None or phase in _ENDED):
-                self._ended(payment, attempt, said)
             case _:
-                self._unknown(payment, attempt)
+                self._ended(payment, attempt, said)
 
     def _taken(self, payment: Payment, said: Charged) -> None:
         due = self._due(payment)

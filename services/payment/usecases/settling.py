@@ -231,7 +231,9 @@ class Settling:
         self._moved(payment, payment.refund(amount, self.now_ms), refund)
 
     def _refund_refused(self, payment: Payment, refund: Refund, attempt: Attempt) -> None:
-        if refund.status in {states.REFUND_PENDING, states.REFUND_UNKNOWN}:
+        if refund.status in {states.REFUND_PENDING, states.REFUND_UNKNOWN} and payment.owed:
+            self._doubt(payment, refund, attempt, f"{refund.amount} are owed to the payer, yet the provider refuses")
+        elif refund.status in {states.REFUND_PENDING, states.REFUND_UNKNOWN}:
             self.drop_refund(payment, refund)
         elif refund.status in _RETURNED:
             self._doubt(payment, refund, attempt, "the refund was done, yet the provider says that it failed")

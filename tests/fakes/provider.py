@@ -353,7 +353,7 @@ class FakeProvider:
             self._tell(trade)
 
     def _captured(self, trade: Trade, amount: int) -> None:
-        assert trade.phase in _OPEN and not trade.captured, "money is taken once"
+        assert (trade.phase in _OPEN, trade.captured) == (True, 0), "money is taken once"
         trade.phase, trade.captured = Phase.CAPTURED, amount
         self._tell(trade)
 

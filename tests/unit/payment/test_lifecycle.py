@@ -12,7 +12,7 @@ from services.kernel.errors import DomainError
 from services.kernel.idempotency import Answer, IdempotencyKey, InFlight, Outcome, Scope
 from services.kernel.money import Money
 from services.payment import states, usecases
-from services.payment.domain import AccountKey, Attempt, KnownOrder, Kind, Method, Payment, Point, Scene
+from services.payment.domain import AccountKey, Attempt, Kind, KnownOrder, Method, Payment, Point, Scene
 from services.payment.domain.attempt import CLOSE_GRACE_MS, LEASE_MS
 from services.payment.domain.card import Brand, Card, Expiry
 from services.payment.domain.ledger import CLEARING, MERCHANT_SETTLEMENT, REFUNDS_PAYABLE

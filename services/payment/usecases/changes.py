@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from services.kernel.errors import DomainError
 from services.kernel.idempotency import IdempotencyKey, InFlight, Once, Outcome
 from services.payment import states
-from services.payment.domain import Kind, check_capturable
+from services.payment.domain import Kind, Point, check_capturable
 from services.payment.domain.attempt import LEASE_MS
 from services.payment.ports import Change, Moved
 from services.payment.usecases.settling import follow
@@ -113,8 +113,8 @@ def _void(ports: Ports, change: Change, payment: Payment, item: _Item) -> Attemp
 
 def _close(ports: Ports, change: Change, payment: Payment, item: _Item) -> Attempt:
     """The payment stays as it is until the provider has ended it: the payer may be faster."""
-    if payment.status not in _CLOSABLE or payment.charge is None:
-        raise _conflict(payment)
+    if payment.status not in _CLOSABLE or payment.charge is None or payment.charge.point is Point.HELD:
+        raise _conflict(payment)  # what is held is captured or voided, also while that is under way
     now = change.now_ms
     return follow(ports, payment.charge, Kind.CLOSE, item.key.scope, now_ms=now, due_ms=now + LEASE_MS)
 

@@ -89,6 +89,8 @@ def refund_rejected(ports: Ports, items: Sequence[RefundRejected]) -> list[Domai
         change, payments = _open(ports, tx, owed)
         failed |= {i: DomainError("PAYMENT_NOT_FOUND", payment_id=i) for i in owed.keys() - payments.keys()}
         for payment in payments.values():
+            payment.owed = True  # a refund that is under way and comes to nothing is not forgotten
+            change.changed_payments[payment.id] = payment
             if payment.status in {states.SUCCESS, states.PARTIALLY_REFUNDED} and payment.refundable:
                 try:
                     note = owed[payment.id].reject_reason

@@ -1,13 +1,11 @@
 """Alembic's environment: runs versions over the connection that platform.migrations hands in."""
 
-from typing import Any
-
 from alembic import context
 
 from services.platform import failpoint
 
 
-def _step_done(**_: Any) -> None:  # noqa: ANN401 - what Alembic tells of a step
+def _step_done(*_: object, **__: object) -> None:
     failpoint.reach("P20", context.config.attributes["room"])
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from typing import TYPE_CHECKING
 
-from tests.chaos.points import APPLICABLE, METHODS, NOT_DRIVEN
+from tests.chaos.points import METHODS, NOT_DRIVEN, OPERATIONS, POINTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +62,7 @@ class Report:
 
 
 def _not_driven() -> Iterator[str]:
-    for method in METHODS:
-        points = [point for point, other in APPLICABLE if other == method and (point, method) in NOT_DRIVEN]
+    for method, operation in product(METHODS, OPERATIONS):
+        points = [point for point in POINTS if (point, method, operation) in NOT_DRIVEN]
         if points:
-            yield f"{method} {' '.join(points)}"
+            yield f"{method} {operation} {' '.join(points)}"

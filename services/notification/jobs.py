@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from services.notification import usecases
 from services.notification.domain import Channel, Notification
-from services.platform import telemetry
+from services.platform import failpoint, telemetry
 from services.platform.jobs import Every
 
 if TYPE_CHECKING:
@@ -85,7 +85,9 @@ class Dispatcher:
             except Exception as error:  # noqa: BLE001 - a sender that breaks is a failed try
                 telemetry.log.exception("sender.failed", channel=notification.channel.value)
                 failure = f"the sender broke: {type(error).__name__}"
-            if failure:
+            if not failure:
+                failpoint.reach("P14", notification.channel.value)
+            else:
                 telemetry.log.info(
                     "notification.not_sent", id=notification.id, try_=notification.attempts, failure=failure
                 )

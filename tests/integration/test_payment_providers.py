@@ -13,7 +13,7 @@ from tests.integration.payment_room import GOOD_CARD, Refused, Room, until
 WALLETS = (Method.ALIPAY, Method.WECHAT)
 METHODS = (*WALLETS, Method.BANK_CARD)
 
-CHARGES = {
+CHARGES: dict[str, tuple[dict[str, object], str, int]] = {
     "none": ({}, states.SUCCESS, 1),
     "decline": ({"do": "decline"}, states.FAILED, 0),
     "insufficient_funds": ({"do": "insufficient_funds"}, states.FAILED, 0),
@@ -29,7 +29,7 @@ CHARGES = {
 }
 """What a provider does when it is asked for a charge -> the rule, where the payment comes to rest, charges in the book."""
 
-CALLBACKS = {
+CALLBACKS: dict[str, dict[str, object]] = {
     "duplicate": {"do": "duplicate", "count": 50},
     "lose": {"do": "lose", "times": 0},
     "late": {"do": "late", "delay_ms": 1000},

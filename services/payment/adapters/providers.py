@@ -37,11 +37,6 @@ class Merchant:
     connect_s: float = CONNECT_S
     read_s: float = READ_S
 
-    @property
-    def waits(self) -> dict[str, float]:
-        """The time-outs, as the adapters' settings name them."""
-        return {"connect_s": self.connect_s, "read_s": self.read_s}
-
 
 def providers(merchant: Merchant, vault: Vault, cvvs: CvvRelay, clock: Clock) -> dict[Method, Provider]:
     """Make the adapters whose keys and URLs are there. Raises ValueError, KeyError or OSError for keys that are none."""
@@ -60,7 +55,10 @@ def providers(merchant: Merchant, vault: Vault, cvvs: CvvRelay, clock: Clock) ->
 
 
 def _alipay(merchant: Merchant, keys: dict[str, Any], url: str, notify: str, clock: Clock) -> Provider:
-    return Alipay(AlipaySettings(**keys, gateway_url=url, notify_url=notify, **merchant.waits), clock)
+    settings = AlipaySettings(
+        **keys, gateway_url=url, notify_url=notify, connect_s=merchant.connect_s, read_s=merchant.read_s
+    )
+    return Alipay(settings, clock)
 
 
 def _wechat(merchant: Merchant, keys: dict[str, Any], url: str, notify: str, clock: Clock) -> Provider:
@@ -75,7 +73,8 @@ def _wechat(merchant: Merchant, keys: dict[str, Any], url: str, notify: str, clo
         public_keys={keys["public_key_id"]: keys["public_key"]},
         certificates=keys["platform_certificates"],
         fetch_certificates=True,
-        **merchant.waits,
+        connect_s=merchant.connect_s,
+        read_s=merchant.read_s,
     )
     return WechatPay(settings, clock)
 
@@ -91,6 +90,7 @@ def _cards(
         answer_secret=base64.b64decode(keys["answer_secret"]),
         notify_url=notify,
         vault_merchant_id=merchant.merchant_id,
-        **merchant.waits,
+        connect_s=merchant.connect_s,
+        read_s=merchant.read_s,
     )
     return CardNetwork(settings, vault, cvvs, clock)

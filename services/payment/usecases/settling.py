@@ -333,6 +333,12 @@ class Settling:
         self.change.changed_attempts[attempt.id] = attempt
 
 
+def reach(ports: Ports, point: str, things: Iterable[Payment | Attempt]) -> None:
+    """Say that a kill point is reached, once for each method among ``things``."""
+    for method in dict.fromkeys(thing.method for thing in things):
+        ports.reach(point, method)
+
+
 def accounts_of(payment: Payment, merchant_id: int) -> set[AccountKey]:
     """The accounts that a change of a payment may touch."""
     merchant = payment.merchant_account(merchant_id)

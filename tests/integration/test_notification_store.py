@@ -18,10 +18,12 @@ from services.kernel.idempotency import IdempotencyKey, Scope, Stored
 from services.kernel.ids import IdMaker
 from services.kernel.pages import page
 from services.notification import audit, states
-from services.notification import store as sql
 from services.notification.adapters.redis import RedisQueue
-from services.notification.domain import PUSH_AGAIN_MS, Channel, Contact, Notification, queued
+from services.notification.domain import Channel, Contact, Notification, queued
+from services.notification.domain.notification import PUSH_AGAIN_MS
 from services.notification.ports import Queue, Store
+from services.notification.store import SqlStore, metadata
+from services.notification.store.tables import notifications, outbox
 from services.platform import migrations
 from services.platform.audit import Finding
 from services.platform.database import Database, Failure, failure_of
@@ -53,7 +55,7 @@ def store(request: pytest.FixtureRequest) -> Store:
     """Each store in turn."""
     if request.param == "fake":
         return FakeStore()
-    return sql.SqlStore(request.getfixturevalue("database"), IdMaker(SystemClock(), 1))
+    return SqlStore(request.getfixturevalue("database"), IdMaker(SystemClock(), 1))
 
 
 @pytest.fixture(params=["fake", "redis"])
@@ -155,12 +157,12 @@ def test_list_has_the_newest_first(store: Store) -> None:
 def test_schema_is_what_the_migrations_make(database: Database) -> None:
     """No difference between the tables in code and a migrated database."""
     with database.read() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), sql.metadata) == []
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
 def test_second_notification_of_an_event_breaks_the_database(database: Database) -> None:
     """Whatever the code does, an event is told once."""
-    store = sql.SqlStore(database, IdMaker(SystemClock(), 1))
+    store = SqlStore(database, IdMaker(SystemClock(), 1))
     add(store, notification(1, event_id="order-1"))
     with pytest.raises(sa.exc.IntegrityError) as raised:
         add(store, notification(2, event_id="order-1"))
@@ -169,7 +171,7 @@ def test_second_notification_of_an_event_breaks_the_database(database: Database)
 
 def test_audit_finds_what_was_not_told(database: Database) -> None:
     """It holds over what the room writes, and breaks for an event without notification or a failure without event."""
-    store = sql.SqlStore(database, IdMaker(SystemClock(), 1))
+    store = SqlStore(database, IdMaker(SystemClock(), 1))
     add(store, notification(1, event_id="order-1"))
     with store.transaction() as tx:
         tx.mark([("order-1", "order.paid"), ("user-2", "user.updated")], NOW)
@@ -180,11 +182,11 @@ def test_audit_finds_what_was_not_told(database: Database) -> None:
         with database.read() as connection:
             return list(audit.invariants(connection, settled=False, now_ms=NOW))
 
-    assert [f.breaches for f in findings()] == [[]] * 4
-    assert [f.examined for f in findings()] == [1, 1, 1, 1]
+    assert [f.breaches for f in findings()] == [[]] * 5
+    assert [f.examined for f in findings()] == [1, 1, 1, 1, 0]
     with database.write() as connection:
-        connection.execute(sa.delete(sql.outbox))
-        connection.execute(sa.update(sql.notifications).values(event_id=None))
+        connection.execute(sa.delete(outbox))
+        connection.execute(sa.update(notifications).values(event_id=None))
         connection.commit()
     assert [b for f in findings() for b in f.breaches] == [
         "event order-1 of order.paid has 0 notifications",

@@ -416,7 +416,7 @@ COMMENTS: Final[dict[str, str]] = {
     'paymesh.notification.v1.WebhookEndpoint.enabled': 'Whether events are posted to it.',
     'paymesh.notification.v1.WebhookEndpoint.event_types': 'The topics that are posted to it.',
     'paymesh.notification.v1.WebhookEndpoint.id': 'Id of the endpoint.',
-    'paymesh.notification.v1.WebhookEndpoint.old_secret_expire_time': 'Until when the secret before this one signs as well; not set: there is none.',
+    'paymesh.notification.v1.WebhookEndpoint.old_secret_expire_time': 'Until when the secret before this one signs as well; not set: there was none.',
     'paymesh.notification.v1.WebhookEndpoint.url': 'Where it is: https, at a host whose every address is public.',
     'paymesh.order.v1': 'Package paymesh.order.v1 is the contract of the order service: orders and the inventory behind them.',
     'paymesh.order.v1.BatchGetOrdersRequest': 'Request of BatchGetOrders.',

@@ -70,7 +70,8 @@ class HttpHooks:
         except httpcore.TimeoutException:
             return Outcome("no answer in time")
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-            return Outcome(f"not reached: {type(error.__cause__ or error).__name__}")
+            cause = next((each for each in error.args if isinstance(each, Exception)), error)
+            return Outcome(f"not reached: {type(cause).__name__}")
         return Outcome() if 200 <= status < 300 else Outcome(f"answered {status}", gone=status == _GONE)
 
     def _admitted(self, url: str) -> tuple[Target, Sequence[str]]:

@@ -59,7 +59,7 @@ class WebhookEndpoint(_message.Message):
 
     @_builtins.property
     def old_secret_expire_time(self) -> _timestamp_pb2.Timestamp:
-        """Until when the secret before this one signs as well; not set: there is none."""
+        """Until when the secret before this one signs as well; not set: there was none."""
 
     def __init__(
         self,

@@ -80,7 +80,8 @@ class HttpHooks:
 
     def _status(self, attempt: Attempt, target: Target, backend: httpcore.NetworkBackend) -> int:
         url = httpcore.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
-        headers = [*_HEADERS.items(), *attempt.headers(self._clock.now_ms()).items()]
+        signed = attempt.headers(self._clock.now_ms())
+        headers = [("host", target.authority), *_HEADERS.items(), *signed.items()]
         with (
             httpcore.ConnectionPool(ssl_context=self._tls, network_backend=backend) as pool,
             pool.stream("POST", url, headers=headers, content=attempt.body) as answer,

@@ -34,6 +34,12 @@ class Target:
     path: str
     trusted: bool
 
+    @property
+    def authority(self) -> str:
+        """What the request says that it is for: the host, and the port where it is not the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
 
 def target_of(url: str, allowed: Collection[str]) -> Target:
     """Take a URL apart; ``allowed`` are the host:port that may be plain http and private.

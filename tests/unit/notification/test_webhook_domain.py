@@ -234,3 +234,18 @@ def test_target_keeps_path_and_query() -> None:
         "https", "shop.example", 443, "/?a=1&b=%20", trusted=False
     )
     assert target_of("https://shop.example:8443/x", ()).port == 8443
+
+
+@pytest.mark.parametrize(
+    ("url", "authority"),
+    [
+        ("https://shop.example/", "shop.example"),
+        ("https://shop.example:443/", "shop.example"),
+        ("https://shop.example:80/", "shop.example:80"),
+        ("https://[2606:4700::1111]/", "[2606:4700::1111]"),
+        ("https://[2606:4700::1111]:8443/", "[2606:4700::1111]:8443"),
+    ],
+)
+def test_authority_is_what_a_browser_would_say(url: str, authority: str) -> None:
+    """The scheme's own port is left out, an address of IPv6 has brackets."""
+    assert target_of(url, ()).authority == authority

@@ -99,6 +99,9 @@ class Running:
             options=[
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", 4 << 20),
+                # Headers are bounded at the edge, to 16 KiB; gRPC's own 8 KiB would refuse without a reason of ours.
+                ("grpc.max_metadata_size", 32 << 10),
+                ("grpc.absolute_max_metadata_size", 64 << 10),
                 ("grpc.max_concurrent_streams", 2000),
             ],
         )

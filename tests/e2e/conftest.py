@@ -26,7 +26,8 @@ def receiver() -> Iterator[Receiver]:
 def mesh(receiver: Receiver) -> Iterator[Mesh]:
     """A mesh that every test of the session shares; its end by SIGINT must be orderly and leave nothing behind."""
     running = Mesh()
-    running.start(PAYMESH_WEBHOOK_ALLOW=receiver.place)
+    # Hours of providers are seconds.
+    running.start(PAYMESH_SANDBOX_TIME_SCALE="0.001", PAYMESH_WEBHOOK_ALLOW=receiver.place)
     _RUNNING.append(running)
     yield running
     _RUNNING.remove(running)

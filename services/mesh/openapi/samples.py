@@ -165,6 +165,6 @@ def _by_type(field: FieldDescriptor) -> object:
 
 
 def _shown(field: FieldDescriptor) -> bool:
-    choice, sent = field.containing_oneof, field.containing_type.name.endswith("Request")
+    choice, sent = field.containing_oneof, field.full_name.endswith(f"Request.{field.name}")
     first = choice is None or choice.fields[0].name == field.name
     return first and field.full_name not in _LEFT_OUT and not (sent and field.name in _NOT_SENT)

@@ -92,7 +92,7 @@ def test_malformed_parameters_are_refused(rest: Rest, cast: Cast) -> None:
 # -- Repeats ----------------------------------------------------------------------------------------------------------
 
 
-def test_call_that_moves_money_needs_a_key(plane: Plane, cast: Cast, people: People) -> None:
+def test_call_that_moves_money_or_tells_a_secret_needs_a_key(plane: Plane, cast: Cast, people: People) -> None:
     """Each method with a required key: none is refused, so is one of a form that we do not keep."""
     bodies: dict[str, dict[str, Any]] = {
         "CreatePayment": {"order_id": cast.order["id"], "method": "METHOD_BALANCE"},
@@ -103,6 +103,8 @@ def test_call_that_moves_money_needs_a_key(plane: Plane, cast: Cast, people: Peo
         "TopUpBalance": {"user_id": cast.owner.id, "amount": cny(1)},
         "WithdrawBalance": {"user_id": cast.owner.id, "amount": cny(1)},
         "DecideReview": {"id": "1", "agree": True, "note": "so it is"},
+        "CreateWebhookEndpoint": {"url": "https://shop.example/hook", "event_types": ["order.paid"]},
+        "RotateWebhookSecret": {"id": "1"},
     }
     operators = {each.name for each in contract().methods.values() if each.scopes}
     required = {each.name for each in contract().methods.values() if each.idempotency is Idempotency.REQUIRED}

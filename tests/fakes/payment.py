@@ -431,10 +431,12 @@ class FakeSavedCards:
         """Keep none."""
         self.vault = vault or FakeCards()
         self.methods: dict[int, SavedPaymentMethod] = {}
+        self.saved: dict[tuple[int, int | None], Card] = {}
+        """Cards that a test puts here by their name, (user, payment method or None), and that nothing else knows of."""
 
     def find(self, wanted: Iterable[tuple[int, int | None]]) -> dict[tuple[int, int | None], Card]:
         """Return those of the cards that are kept."""
-        named: dict[tuple[int, int | None], Card] = {(m.user_id, m.id): m.card for m in self.methods.values()}
+        named = self.saved | {(m.user_id, m.id): m.card for m in self.methods.values()}
         named |= {(m.user_id, None): m.card for m in self.methods.values() if m.is_default}
         return {name: named[name] for name in wanted if name in named}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import stat
 import threading
@@ -15,6 +16,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from services.cli.commands import main
 from services.payment.adapters.vault import CardVault, FileKeys
 from services.payment.domain.card import Brand, Card, Expiry, Pan
 from services.payment.ports.cards import (
@@ -293,3 +295,18 @@ def test_key_wrapped_anew_meanwhile_is_read_again(tmp_path: Path, database: Data
     first.rotate_key_encryption_key()
     (tmp_path / "kek-1.key").unlink()
     assert slow.reveal(1, token) == (Pan(NUMBER), SOON)
+
+
+def test_operator_rotates_every_key_while_the_vault_is_used(
+    tmp_path: Path, database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`paymesh rotate`: a vault that was open before reads its cards, moves them, and needs the old files no more."""
+    vault = CardVault(SqlCards(database), FileKeys(tmp_path / "vault-keys"))
+    card = vault.tokenize(1, Pan(NUMBER), LATER, NOW)
+    assert main(["rotate", "--data", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"keys_wrapped_anew": 2, "data_key": "data-2"}
+    assert vault.reseal_some(10) == [card.token]
+    (tmp_path / "vault-keys" / "kek-1.key").unlink()
+    fresh = CardVault(SqlCards(database), FileKeys(tmp_path / "vault-keys"))
+    assert fresh.reveal(1, card.token) == (Pan(NUMBER), LATER)
+    assert SqlCards(database).stale("data-2", 10) == []

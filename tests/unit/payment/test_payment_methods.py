@@ -23,6 +23,7 @@ from services.payment.ports.cards import VaultUnusable, WrappedKey
 from services.payment.ports.provider import Charged, Phase, Verdict
 from tests.fakes.cards import FakeKeys
 from tests.fakes.payment import World
+from tests.fakes.provider import FakeProvider
 from tests.leaks import check_digit
 
 USER, OTHER, NOW = 7, 8, 1_800_000_000_000
@@ -237,6 +238,11 @@ def test_number_whose_saver_died_is_swept_out_after_an_hour() -> None:
         at, turns = cards.sweep(at, world.clock.now_ms() - jobs.CARDS_LOOSE_MS, 2), turns + 1
     assert turns == 3
     assert vault(world) == {mine.card.token, young}
+    world.clock.ms += jobs.CARDS_LOOSE_MS + 1
+    sweeper = jobs.sweeper(world.ports)
+    sweeper.start()
+    sweeper.stop()
+    assert vault(world) == {mine.card.token}
 
 
 def test_vault_that_cannot_be_opened_is_unavailable_and_an_alarm() -> None:
@@ -270,7 +276,7 @@ def test_card_past_its_expiry_is_refused_before_it_is_kept(expiry: Expiry) -> No
 def test_payment_of_a_card_that_was_removed_shows_it_and_is_refunded() -> None:
     """What was paid keeps what may be shown of its card; a refund needs no number."""
     world = World()
-    world.providers[Method.BANK_CARD] = NotAsked()  # type: ignore[assignment]
+    world.providers[Method.BANK_CARD] = FakeProvider(Method.BANK_CARD, world.clock)
     saved = save(world)
     order = KnownOrder(11, USER, Money("CNY", 100), "pending", world.clock.ms + 10_000, 1)
     usecases.know_orders(world.ports, [usecases.OrderKnown("o", "order.created", order)])
@@ -288,7 +294,3 @@ def test_payment_of_a_card_that_was_removed_shows_it_and_is_refunded() -> None:
     [refund] = usecases.refund_payments(world.ports, [usecases.RefundPayment(caller(), key, paid.id, None, "")])
     assert isinstance(refund, InFlight)
     assert vault(world) == set()
-
-
-class NotAsked:
-    """A provider that is there; this test says itself what came of it."""

@@ -18,6 +18,7 @@ from services.payment.domain.ledger import MERCHANT_SETTLEMENT, REFUNDS_PAYABLE
 from services.payment.ports import Deed, Ports
 from services.payment.ports.provider import Charged, Phase, Refunded, Verdict
 from tests.fakes.payment import World
+from tests.fakes.provider import FakeProvider
 
 USER, ANNE, BOB = 7, 101, 102
 FIRST = Page(50, "")
@@ -33,10 +34,6 @@ def taken(amount: int | None = None, currency: str = "CNY") -> Charged:
     return Charged(Verdict.DONE, Phase.CAPTURED, "trade-1", amount=said)
 
 
-class NotAsked:
-    """A provider that is there; tests say themselves what comes of what."""
-
-
 class Room:
     """A payment room whose provider says what the test wants."""
 
@@ -49,7 +46,7 @@ class Room:
     ) -> None:
         """Work with ``ports``, and look at what no port shows."""
         self.world, self.ports, self.events, self.deeds = world, ports, events, deeds
-        world.providers[Method.ALIPAY] = NotAsked()  # type: ignore[assignment]
+        world.providers[Method.ALIPAY] = FakeProvider(Method.ALIPAY, world.clock)  # there, and never asked
         self._keys = 0
 
     def key(self, subject: int, method: str) -> IdempotencyKey:
@@ -394,6 +391,22 @@ class TestRefundInReview:
         assert (payment.status, payment.refunded, payment.refundable) == (states.SUCCESS, 0, 100)
         assert (room.found(refund_id).status, room.money()) == (states.REFUND_FAILED, (100, 100, 0))
         assert room.say_of_refund(room.refund(payment), DONE).status == states.REFUND_SUCCESS
+
+    @pytest.mark.parametrize(("decision", "status"), [(ACCEPT, states.REFUNDED), (REFUSE, states.SUCCESS)])
+    def test_owed_refund_that_the_provider_refused_is_decided(
+        self, room: Room, decision: Decision, status: str
+    ) -> None:
+        """Its order could not take the payment, and the provider refuses: set aside until people say what is so."""
+        payment = room.paid()
+        rejected = usecases.RefundRejected("e1", "order.payment_rejected", payment.id, "order_cancelled")
+        assert usecases.refund_rejected(room.ports, [rejected]) == [None]
+        [refund_id] = room.attempts(payment.id).keys() - {payment.id}
+        room.say_of_refund(refund_id, REFUSED)
+        assert (room.found(refund_id).status, room.money()) == (states.REFUND_REVIEW, (100, 0, 100))
+        assert room.resolve(room.review(payment, refund_id), decision) == ""
+        payment = room.payment(payment.id)
+        assert (payment.status, payment.refundable) == (status, 100 - payment.refunded)
+        assert room.money() == ((0, 0, 0) if decision is ACCEPT else (100, 100, 0))
 
     def test_let_go_of_and_accepted_it_is_booked_after_all(self, room: Room) -> None:
         """It had failed, yet it was done: from the merchant to the provider, without a set-aside."""

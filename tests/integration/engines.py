@@ -30,9 +30,6 @@ SQLITE, MARIADB, POSTGRESQL = ENGINES = ("sqlite", "mariadb", "postgresql")
 
 _PATHS = (*map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), "/usr/sbin", "/usr/local/sbin")
 """Where Debian keeps servers, beside PATH."""
-_AS: dict[str, Any] = {"user": "nobody", "group": getpwnam("nobody").pw_gid, "extra_groups": ()}
-_AS = _AS if os.geteuid() == 0 else {}
-"""PostgreSQL refuses to run as root, and neither server has a reason to."""
 _START_S = 30
 
 
@@ -43,26 +40,29 @@ class Engines:
         """Nothing runs yet."""
         self._stack, self._numbers, self._servers = ExitStack(), count(1), dict[str, sa.URL]()
         self._kept: dict[tuple[str, str], _Kept] = {}
-        self._folder = Path(tempfile.mkdtemp(prefix="pm-"))
-        self._stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
-        if _AS:
-            shutil.chown(self._folder, _AS["user"])
+        self.folder = Path(tempfile.mkdtemp(prefix="pm-"))
+        self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        environ = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(self.folder), "LC_ALL": "C"}
+        self._apart: dict[str, Any] = {"cwd": self.folder, "env": environ}
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root, and neither server has a reason to
+            shutil.chown(self.folder, nobody := getpwnam("nobody").pw_uid)
+            self._apart |= {"user": nobody, "group": getpwnam("nobody").pw_gid, "extra_groups": ()}
 
     def empty(self, engine: str) -> str:
         """Return the URL of a new database without tables."""
         name = f"t{next(self._numbers)}"
         if engine == SQLITE:
-            return f"sqlite:///{self._folder / name}.db"
+            return f"sqlite:///{self.folder / name}.db"
         if engine not in self._servers:
             self._servers[engine] = {MARIADB: self._mariadb, POSTGRESQL: self._postgresql}[engine]()
         server = self._servers[engine]
-        _execute(server, f"CREATE DATABASE {name}")
+        execute(server, f"CREATE DATABASE {name}")
         return server.set(database=name).render_as_string(hide_password=False)
 
     def migrated(self, engine: str, room: str) -> str:
         """Return the URL of a database with the newest schema of ``room`` and no rows but those that migrations write.
 
-        Servers take half a second to make one, so each has one a room, which is emptied when it is asked for again.
+        A server takes half a second to make one, so it has one for each room, which is emptied when asked for again.
         """
         if engine == SQLITE:
             migrations.upgrade(room, url := self.empty(engine))
@@ -79,8 +79,8 @@ class Engines:
 
     def _mariadb(self) -> sa.URL:
         """Start MariaDB as durable as production has to be, and with the smallest files."""
-        server, data, socket = _program("mariadbd"), self._folder / "mariadb", self._folder / "mariadb.sock"
-        self._run(_program("mariadb-install-db"), "--no-defaults", f"--datadir={data}", "--skip-test-db",
+        server, data, socket = program("mariadbd"), self.folder / "mariadb", self.folder / "mariadb.sock"
+        self._run(program("mariadb-install-db"), "--no-defaults", f"--datadir={data}", "--skip-test-db",
                   "--auth-root-authentication-method=normal")  # fmt: skip
         durable = ("--innodb-flush-log-at-trx-commit=1", "--log-bin=binlog", "--sync-binlog=1")
         small = ("--innodb-log-file-size=16M", "--innodb-buffer-pool-size=64M", "--performance-schema=OFF")
@@ -91,29 +91,28 @@ class Engines:
 
     def _postgresql(self) -> sa.URL:
         """Start PostgreSQL, which is durable unless told otherwise."""
-        server, data = _program("postgres"), self._folder / "postgresql"
-        self._run(_program("initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale")
-        self._start(server, "-D", str(data), "-k", str(self._folder), "-c", "listen_addresses=", end=signal.SIGQUIT)
-        url = sa.URL.create("postgresql+psycopg", "postgres", database="postgres", query={"host": str(self._folder)})
+        server, data = program("postgres"), self.folder / "postgresql"
+        self._run(program("initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale",
+                  "--no-sync")  # fmt: skip
+        self._start(server, "-D", str(data), "-k", str(self.folder), "-c", "listen_addresses=", end=signal.SIGQUIT)
+        url = sa.URL.create("postgresql+psycopg", "postgres", database="postgres", query={"host": str(self.folder)})
         return _answering(url)
 
     def _run(self, *command: str) -> None:
-        """Run a command to its end, as the user that the server runs as."""
-        done = subprocess.run(
-            command, cwd=self._folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **_AS
-        )
+        """Run a command to its end."""
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+                              **self._apart)  # fmt: skip
         assert not done.returncode, f"{command[0]} ended with {done.returncode}:\n{done.stdout}"
 
     def _start(self, *command: str, end: int) -> None:
         """Start a server that ``end`` ends at once; its last words stand in a file beside its data."""
-        with (self._folder / f"{Path(command[0]).name}.log").open("w") as log:
+        with (self.folder / f"{Path(command[0]).name}.log").open("w") as log:
             running = subprocess.Popen(
                 command,
-                cwd=self._folder,
                 stdout=log,
                 stderr=log,
                 preexec_fn=tether(),  # noqa: PLW1509 - one system call, no lock
-                **_AS,
+                **self._apart,
             )
         self._stack.callback(_end, running, end)
 
@@ -157,7 +156,7 @@ def _end(running: subprocess.Popen[bytes], with_signal: int) -> None:
     running.wait(10)
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
     """Find a server's program; without it the test is skipped by name, or fails where CI is set."""
     found = shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", os.defpath), *_PATHS)))
     if found is not None:
@@ -173,7 +172,7 @@ def _answering(url: sa.URL) -> sa.URL:
     until = time.monotonic() + _START_S
     while True:
         try:
-            _execute(url, "SELECT 1")
+            execute(url, "SELECT 1")
         except sa.exc.OperationalError:
             if time.monotonic() > until:
                 raise
@@ -182,13 +181,14 @@ def _answering(url: sa.URL) -> sa.URL:
             return url
 
 
-def _execute(url: sa.URL, statement: str) -> None:
+def execute(url: sa.URL, *statements: str) -> None:
+    """Run statements, each a transaction of its own."""
     with _connected(url) as connection:
-        connection.exec_driver_sql(statement)
+        for statement in statements:
+            connection.exec_driver_sql(statement)
 
 
 @contextmanager
 def _connected(url: sa.URL) -> Iterator[sa.Connection]:
-    """Give a connection of its own, each of whose statements is a transaction."""
     with sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool).connect() as connection:
         yield connection

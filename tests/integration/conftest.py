@@ -16,6 +16,7 @@ def engines() -> Iterator[Engines]:
     made = Engines()
     yield made
     made.stop()
+    assert not made.folder.exists()
 
 
 @pytest.fixture(params=ENGINES)

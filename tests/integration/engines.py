@@ -41,7 +41,7 @@ class Engines:
         self._stack, self._numbers, self._servers = ExitStack(), count(1), dict[str, sa.URL]()
         self._kept: dict[tuple[str, str], _Kept] = {}
         self.folder = Path(tempfile.mkdtemp(prefix="pm-"))
-        self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        self._stack.callback(shutil.rmtree, self.folder)
         environ = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(self.folder), "LC_ALL": "C"}
         self._apart: dict[str, Any] = {"cwd": self.folder, "env": environ}
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root, and neither server has a reason to

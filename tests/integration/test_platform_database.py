@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -45,11 +46,18 @@ def thing(number: int, **other: object) -> Row:
     return {"id": number, "name": f"n{number}", "amount": number, "hash": None} | other
 
 
+@pytest.fixture(scope="module")
+def urls(engines: Engines) -> Callable[[str], str]:
+    """Where a database of each engine is."""
+    return cache(engines.empty)
+
+
 @pytest.fixture
-def database(engine: str, engines: Engines) -> Iterator[Database]:
+def database(engine: str, urls: Callable[[str], str]) -> Iterator[Database]:
     """A database with two things."""
-    made = Database(engines.empty(engine))
+    made = Database(urls(engine))
     with made.write() as connection:
+        schema.drop_all(connection)
         schema.create_all(connection)
         insert_rows(connection, things, [thing(1), thing(2)])
         connection.commit()
@@ -240,6 +248,8 @@ def test_table_that_knows_no_transactions_is_refused(database: Database, engine:
     """Whoever made it: what is half written there stays so."""
     execute(database.url, "CREATE TABLE old (id INT) ENGINE = MyISAM")
     assert faults(database.url)[0].startswith("ENGINE of table old of the database is MyISAM; it must be InnoDB,")
+    execute(database.url, "DROP TABLE old")
+    assert faults(database.url) == []
 
 
 @pytest.mark.parametrize("engine", [SQLITE])

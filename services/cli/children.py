@@ -105,12 +105,18 @@ def valkey(layout: Layout) -> Spec:
 
 
 def sandbox(layout: Layout) -> Spec:
-    """Return the outside world."""
-    ports = {"PAYMESH_SANDBOX_HTTP": str(layout.sandbox_http), "PAYMESH_SANDBOX_SMTP": str(layout.sandbox_smtp)}
+    """Return the outside world. It calls the edge back, and believes in its certificate by the CA of this mesh."""
+    told = {
+        "PAYMESH_SANDBOX_HTTP": str(layout.sandbox_http),
+        "PAYMESH_SANDBOX_SMTP": str(layout.sandbox_smtp),
+        "PAYMESH_SANDBOX_FOLDER": str(layout.folder.providers),
+        "PAYMESH_SANDBOX_CA": str(layout.folder.ca),
+        "PAYMESH_SANDBOX_TIME_SCALE": str(layout.settings.sandbox_time_scale),
+    }
     return Spec(
         name="sandbox",
         argv=python("-m", "services.sandbox"),
-        environ={**base_environ(), **ports},
+        environ={**base_environ(), **told},
         cwd=layout.folder.run,
         tier=Tier.OUTSIDE,
         probe=answers(layout.sandbox_http, "/healthz"),

@@ -38,6 +38,10 @@ class Folder:
         self.pki = self.path / "pki"
         self.logs = self.path / "logs"
         self.envoy = self.path / "envoy"
+        self.providers = self.path / "providers"
+        """Keys and books of the providers in the sandbox: made as a whole, by services.sandbox.keys."""
+        self.vault_keys = self.path / "vault-keys"
+        self.files = self.path / "files"
         self.ca = self.pki / "ca.pem"
         self.tokens = self.pki / "join-tokens.json"
         self.record = self.path / "run.json"
@@ -55,7 +59,7 @@ class Folder:
 
     def make(self) -> None:
         """Make the folders, closed to others, and clear what a mesh that was killed left in run/."""
-        for each in (self.path, self.run, self.pki, self.logs, self.envoy):
+        for each in (self.path, self.run, self.pki, self.logs, self.envoy, self.vault_keys, self.files):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.chmod(0o700)
         for each in self.run.iterdir():

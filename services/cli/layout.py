@@ -82,6 +82,16 @@ class Layout:
         """URL of Redis, embedded or not."""
         return self.settings.redis_url or f"unix://{self.valkey}?db=0"
 
+    @property
+    def rest_url(self) -> str:
+        """URL of the edge, by a name that its certificate has; providers call back there, too."""
+        return f"https://127.0.0.1:{self.rest}"
+
+    @property
+    def sandbox_url(self) -> str:
+        """URL of the outside world: the providers, and what they received."""
+        return f"http://127.0.0.1:{self.sandbox_http}"
+
     def database_url(self, service: str) -> str:
         """SQLAlchemy URL of a service's database: SQLite in DIR where the user names no other."""
         return self.settings.databases.get(service) or f"sqlite:///{self.folder.path / service}.db"
@@ -116,8 +126,17 @@ class Layout:
             },
             "notification": {
                 "PAYMESH_SMTP": f"127.0.0.1:{self.sandbox_smtp}",
-                "PAYMESH_SMS_URL": f"http://127.0.0.1:{self.sandbox_http}/sms",
-                "PAYMESH_PUSH_URL": f"http://127.0.0.1:{self.sandbox_http}/pushes",
+                "PAYMESH_SMS_URL": f"{self.sandbox_url}/sms",
+                "PAYMESH_PUSH_URL": f"{self.sandbox_url}/pushes",
+            },
+            "payment": {
+                "PAYMESH_PROVIDERS": str(self.folder.providers / "merchant"),
+                "PAYMESH_ALIPAY_URL": f"{self.sandbox_url}/alipay/gateway.do",
+                "PAYMESH_WECHAT_URL": self.sandbox_url,
+                "PAYMESH_CARDS_URL": self.sandbox_url,
+                "PAYMESH_PUBLIC_URL": self.rest_url,
+                "PAYMESH_VAULT_KEYS": str(self.folder.vault_keys),
+                "PAYMESH_FILES": str(self.folder.files),
             },
             "user": {"PAYMESH_ADMIN_USERNAME": admin["username"], "PAYMESH_ADMIN_PASSWORD": admin["password"]},
         }

@@ -24,6 +24,7 @@ from services.cli.supervisor.supervisor import Supervisor
 from services.cli.supervisor.tether import tether
 from services.mesh.node import bootstrap
 from services.platform import pki
+from services.sandbox import keys
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
@@ -88,6 +89,7 @@ class OneBox:
         self._write_secrets()
         if not self._settings.redis_url:
             self._supervisor.start(children.valkey(self._layout))
+        await asyncio.to_thread(keys.make, self._folder.providers)  # half a second at the first start
         self._supervisor.start(children.sandbox(self._layout))
         outdated = [room for room in ROOMS if not is_current(room, self._layout.database_url(room))]
         for room in ROOMS:
@@ -232,13 +234,13 @@ class OneBox:
             envoys.setdefault(each.service, []).append(envoy)
         others = {name: kept[name].pid for name in ("valkey", "sandbox") if name in kept}
         return {
-            "rest": f"https://127.0.0.1:{layout.rest}",
+            "rest": layout.rest_url,
             "grpc": f"127.0.0.1:{layout.grpc}",
             "ca": str(self._folder.ca),
             "services": services,
             "envoys": envoys,
             "admin": self._admin,
-            "sandbox": f"http://127.0.0.1:{layout.sandbox_http}",
+            "sandbox": layout.sandbox_url,
             "redis": layout.redis_url,
             "kafka": layout.kafka,
             "databases": {room: layout.database_url(room) for room in with_migrations()},

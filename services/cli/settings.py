@@ -34,6 +34,13 @@ class _Plain:
     metrics: bool = setting(
         "Whether each service gets a loopback port for Prometheus; they stand in run.json.", default=False
     )
+    sandbox_time_scale: float = setting(
+        "Length of the waits of the providers in the sandbox (repeats of callbacks, late outcomes): 1 is their published "
+        "schedule of hours; a hundredth of it is one that somebody who tries things out can wait for.",
+        0.01,
+        low=0,
+        high=1,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,7 @@ class UpSettings:
     kafka: str
     log_level: str
     metrics: bool
+    sandbox_time_scale: float
     databases: Mapping[str, str] = field(default_factory=dict)
     instances: Mapping[str, int] = field(default_factory=dict)
 
@@ -85,6 +93,7 @@ def up_settings(environ: Mapping[str, str]) -> UpSettings:
         plain.kafka,
         plain.log_level,
         plain.metrics,
+        plain.sandbox_time_scale,
         databases,
         instances,
     )

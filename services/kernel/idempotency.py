@@ -14,6 +14,20 @@ Answer = bytes | DomainError
 """The rendered response, or the refusal, of one request."""
 
 
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """What stands for an answer that is not there yet: ``work`` goes on outside the transaction and will give it.
+
+    ``id`` tells one work from another: who repeats the request meanwhile waits for the same.
+    """
+
+    id: int
+    work: object
+
+
+Outcome = Answer | InFlight
+
+
 class Scope(NamedTuple):
     """What a key is unique in: the subject and the method. A tuple, for it is a key of many dictionaries."""
 
@@ -48,7 +62,7 @@ class Once:
     def __init__(self, keys: Sequence[IdempotencyKey | None], stored: Mapping[Scope, Stored]) -> None:
         """Sort items with ``keys`` (None: no key was given) against the ``stored`` answers."""
         self._keys = keys
-        self.answers: list[Answer | None] = [None] * len(keys)
+        self.answers: list[Outcome | None] = [None] * len(keys)
         self.fresh: list[int] = []
         self._first: dict[Scope, int] = {}
         self._repeats: dict[int, list[int]] = {}
@@ -64,7 +78,7 @@ class Once:
             else:
                 self._repeats.setdefault(first, []).append(place)
 
-    def settle(self, place: int, answer: Answer) -> None:
+    def settle(self, place: int, answer: Outcome) -> None:
         """Answer the item at ``place`` and those that repeat it."""
         for each in (place, *self._repeats.get(place, ())):
             self.answers[each] = answer
@@ -86,13 +100,26 @@ class Once:
             for place in self.fresh
             if (key := self._keys[place]) is not None
             and (answer := self.answers[place]) is not None
+            and not isinstance(answer, InFlight)
             and (isinstance(answer, bytes) or answer.reason in business)
         ]
 
+    def held(self) -> list[IdempotencyKey]:
+        """Keys of items whose answer comes later."""
+        keyed = [(self._keys[place], self.answers[place]) for place in self.fresh]
+        return [key for key, answer in keyed if key is not None and isinstance(answer, InFlight)]
+
     def done(self) -> list[Answer]:
         """Every answer; a place without one is a fault of the caller."""
-        assert all(answer is not None for answer in self.answers), "an item of the batch was left without an answer"
-        return [answer for answer in self.answers if answer is not None]
+        answers = [answer for answer in self.outcomes() if not isinstance(answer, InFlight)]
+        assert len(answers) == len(self.answers), "an answer that comes later was promised to nobody who waits"
+        return answers
+
+    def outcomes(self) -> list[Outcome]:
+        """Every answer, or what will give it; a place with neither is a fault of the caller."""
+        outcomes = [answer for answer in self.answers if answer is not None]
+        assert len(outcomes) == len(self.answers), "an item of the batch was left without an answer"
+        return outcomes
 
     def _fingerprint(self, place: int) -> bytes:
         key = self._keys[place]

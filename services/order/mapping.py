@@ -49,8 +49,9 @@ def payment_succeeded(event: payment_event_pb2.PaymentSuccess, event_id: str) ->
 
 def payment_refunded(event: payment_event_pb2.PaymentRefunded, event_id: str) -> usecases.PaymentRefunded:
     """Read payment.refunded."""
-    amount, refunded = wire.money_from(event.amount), wire.money_from(event.refunded)
-    return usecases.PaymentRefunded(event_id, event.payment_id, event.order_id, amount, refunded)
+    taken = event.captured if event.HasField("captured") else event.amount
+    amount, whole = wire.money_from(event.amount), event.refunded == taken
+    return usecases.PaymentRefunded(event_id, event.payment_id, event.order_id, amount, whole, event.beside_order)
 
 
 def order(found: domain.Order) -> order_pb2.Order:

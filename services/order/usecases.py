@@ -70,13 +70,17 @@ class PaymentSucceeded:
 
 @dataclass(frozen=True, slots=True)
 class PaymentRefunded:
-    """The event: of a payment of ``amount``, ``refunded`` was given back in all."""
+    """The event: of a payment of ``amount``, some was given back; ``whole``: all that was taken.
+
+    ``beside_order``: the payment is none of its order's any more, which can be paid by another.
+    """
 
     event_id: str
     payment_id: int
     order_id: int
     amount: Money
-    refunded: Money
+    whole: bool
+    beside_order: bool = False
 
 
 def create_orders(ports: Ports, items: Sequence[CreateOrder]) -> list[Answer]:
@@ -157,7 +161,7 @@ def refund_orders(ports: Ports, items: Sequence[PaymentRefunded]) -> list[Domain
 
     def decide(item: PaymentRefunded, batch: _Batch) -> None:
         order = batch.take(item, "payment.refunded")
-        if order is None or item.refunded != item.amount or item.payment_id in batch.rejected:
+        if order is None or not item.whole or item.beside_order or item.payment_id in batch.rejected:
             return
         if order.status == states.PENDING and not order.rejection(item.payment_id, item.amount):
             batch.pay(order, item.payment_id)

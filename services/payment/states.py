@@ -37,8 +37,8 @@ NEXT: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         PENDING: frozenset({AUTHORIZED, PROCESSING, SUCCESS, FAILED, CLOSED, REVIEW}),
         AUTHORIZED: frozenset({PROCESSING, SUCCESS, FAILED, CLOSED, REVIEW}),
-        PROCESSING: frozenset({SUCCESS, FAILED, UNKNOWN, CLOSED, REVIEW}),
-        UNKNOWN: frozenset({SUCCESS, FAILED, CLOSED, REVIEW}),
+        PROCESSING: frozenset({AUTHORIZED, SUCCESS, FAILED, UNKNOWN, CLOSED, REVIEW}),
+        UNKNOWN: frozenset({AUTHORIZED, PROCESSING, SUCCESS, FAILED, CLOSED, REVIEW}),
         SUCCESS: frozenset({PARTIALLY_REFUNDED, REFUNDED, REVIEW}),
         FAILED: frozenset({REVIEW}),
         CLOSED: frozenset({REVIEW}),
@@ -68,11 +68,15 @@ CHECK: Final = f"({', '.join(map(repr, ALL))})"
 REFUND_PENDING: Final = "pending"
 REFUND_SUCCESS: Final = "success"
 REFUND_FAILED: Final = "failed"
+REFUND_UNKNOWN: Final = "unknown"
+REFUND_REVIEW: Final = "review"
 
 REFUND_ALL: Final[tuple[str, ...]] = (
     REFUND_PENDING,
     REFUND_SUCCESS,
     REFUND_FAILED,
+    REFUND_UNKNOWN,
+    REFUND_REVIEW,
 )
 """Every state, in the order of the contract."""
 
@@ -81,9 +85,11 @@ REFUND_INITIAL: Final[tuple[str, ...]] = (REFUND_PENDING,)
 
 REFUND_NEXT: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
-        REFUND_PENDING: frozenset({REFUND_SUCCESS, REFUND_FAILED}),
-        REFUND_SUCCESS: frozenset(),
-        REFUND_FAILED: frozenset(),
+        REFUND_PENDING: frozenset({REFUND_SUCCESS, REFUND_FAILED, REFUND_UNKNOWN, REFUND_REVIEW}),
+        REFUND_SUCCESS: frozenset({REFUND_REVIEW}),
+        REFUND_FAILED: frozenset({REFUND_REVIEW}),
+        REFUND_UNKNOWN: frozenset({REFUND_PENDING, REFUND_SUCCESS, REFUND_FAILED, REFUND_REVIEW}),
+        REFUND_REVIEW: frozenset({REFUND_SUCCESS, REFUND_FAILED}),
     }
 )
 """State -> the states that may follow it; none: at rest for ever."""
@@ -92,4 +98,34 @@ REFUND_EVENTS: Final[Mapping[str, str]] = MappingProxyType({})
 """State -> the topic of the event that entering it publishes."""
 
 REFUND_CHECK: Final = f"({', '.join(map(repr, REFUND_ALL))})"
+"""The list behind IN of the SQL CHECK."""
+
+# paymesh.payment.v1.Review.Status
+REVIEW_OPEN: Final = "open"
+REVIEW_PROPOSED: Final = "proposed"
+REVIEW_DECIDED: Final = "decided"
+
+REVIEW_ALL: Final[tuple[str, ...]] = (
+    REVIEW_OPEN,
+    REVIEW_PROPOSED,
+    REVIEW_DECIDED,
+)
+"""Every state, in the order of the contract."""
+
+REVIEW_INITIAL: Final[tuple[str, ...]] = (REVIEW_OPEN,)
+"""The states in which an entity is made."""
+
+REVIEW_NEXT: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        REVIEW_OPEN: frozenset({REVIEW_PROPOSED}),
+        REVIEW_PROPOSED: frozenset({REVIEW_OPEN, REVIEW_DECIDED}),
+        REVIEW_DECIDED: frozenset(),
+    }
+)
+"""State -> the states that may follow it; none: at rest for ever."""
+
+REVIEW_EVENTS: Final[Mapping[str, str]] = MappingProxyType({})
+"""State -> the topic of the event that entering it publishes."""
+
+REVIEW_CHECK: Final = f"({', '.join(map(repr, REVIEW_ALL))})"
 """The list behind IN of the SQL CHECK."""

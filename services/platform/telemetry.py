@@ -73,6 +73,7 @@ REGISTRY.register(CALLS)
 BATCH_SIZE = Histogram("paymesh_batch_size", "Items in one batch.", ("kind",), buckets=(1, 2, 5, 10, 20, 50, 100, 200))
 OUTBOX_LAG = Gauge("paymesh_outbox_unpublished", "Outbox rows that wait for the relay, at most a batch.")
 ASSESSED = Counter("paymesh_payments_assessed_total", "Payments that risk has judged, as often as it was asked.")
+ALARMS = Counter("paymesh_alarms_total", "What operators have to look at, by kind and event.", ("kind", "event"))
 EVENTS_TAKEN = Counter("paymesh_events_taken_total", "Events handled, by topic and outcome.", ("topic", "outcome"))
 
 

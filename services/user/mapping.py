@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from paymesh.user.v1 import user_event_pb2, user_pb2
@@ -31,9 +30,8 @@ def register_user(
     the database: without that, guessing passwords against it would be as fast as SHA-256, whatever argon2 costs. The
     password takes part, so that a repeat with another one is refused.
     """
-    key = wire.idempotency_key(call, request)
-    sealed = replace(key, fingerprint=seal(key.fingerprint)) if key else None
-    return usecases.RegisterUser(sealed, request.username, request.email, request.phone, password_hash)
+    key = wire.idempotency_key(call, request, seal)
+    return usecases.RegisterUser(key, request.username, request.email, request.phone, password_hash)
 
 
 def new_password(request: pb.UpdateUserRequest) -> usecases.NewPassword | None:

@@ -65,10 +65,15 @@ TOPICS = {
     "risk.block",
 }
 CHANGES = {"POST", "PUT", "PATCH", "DELETE"}
+BODIES = CHANGES - {"DELETE"}
+"""What a DELETE takes away stands in its path: proxies and clients drop a body there."""
+HTTP_BODY = "google.api.HttpBody"
 PAGE_MAX = 100
 TIMEOUT_MS_MAX = 10_000
-LIST_WITHOUT_PAGES = {"paymesh.user.v1.UserService.GetJwks"}
-"""GetJwks has few keys, and RFC 7517 gives its document no pages."""
+LIST_WITHOUT_PAGES = {
+    "paymesh.user.v1.UserService.GetJwks": "few keys, and RFC 7517 gives their document no pages",
+    "paymesh.payment.v1.PaymentService.GetTrialBalance": "a line per kind of account and currency, and a sum over all of it",
+}
 
 _WITHOUT_RULES = frozenset({FieldDescriptor.CPPTYPE_BOOL, FieldDescriptor.CPPTYPE_MESSAGE})
 """Both values of a bool are good; a message has rules on its own fields, which are walked too."""
@@ -313,12 +318,25 @@ def test_routes_are_those_promised() -> None:
 
 @pytest.mark.parametrize("method", [method for method in METHODS if method.http], ids=_name)
 def test_route_binds_fields_that_exist(method: model.Method) -> None:
-    """Variables of the path are fields of the request; only what changes something has a body."""
+    """Variables of the path are fields of the request; only what changes something has a body, all that is left of it."""
     assert method.http
-    assert set(re.findall(r"{(\w+)}", method.http.path)) <= set(_message(method.request).fields_by_name)
-    assert (method.http.body == "*") == (method.http.verb in CHANGES)
+    fields, in_path = _message(method.request).fields_by_name, set(re.findall(r"{(\w+)}", method.http.path))
+    assert in_path <= set(fields)
+    if method.http.body in {"", "*"}:
+        assert (method.http.body == "*") == (method.http.verb in BODIES)
+    else:
+        assert method.http.verb in BODIES
+        assert _is_raw(fields[method.http.body]), "one field is the body only where the bytes count"
+        assert method.http.response_body, "who sends raw bytes is answered in his own words"
+        assert set(fields) == {*in_path, method.http.body}, "what is left would be in the query"
+    if method.http.verb == "DELETE":
+        assert set(fields) == in_path
     if method.http.response_body:
-        assert method.http.response_body in _message(method.response).fields_by_name
+        assert _is_raw(_message(method.response).fields_by_name[method.http.response_body])
+
+
+def _is_raw(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.full_name == HTTP_BODY
 
 
 def _state_enums() -> Iterator[EnumDescriptor]:
@@ -370,16 +388,19 @@ def test_reason_is_named_by_a_method_when_it_is_business(reason: model.Reason) -
     assert named or not reason.business
 
 
-@pytest.mark.parametrize(
-    "field",
-    [f for m in SENT for f in m.fields if re.search("password|token$|phone|email", f.name) and f.name != "page_token"],
-    ids=_name,
-)
+DATA_CLASSES = {
+    "password|refresh_token|access_token": policy_pb2.DATA_CLASS_SECRET,
+    "card_number": policy_pb2.DATA_CLASS_PAN,
+    "cvv": policy_pb2.DATA_CLASS_CVV,
+    "^(?!page).*token$|phone|email|openid": policy_pb2.DATA_CLASS_PII,
+}
+
+
+@pytest.mark.parametrize("field", [f for f in SENT_FIELDS if re.search("|".join(DATA_CLASSES), f.name)], ids=_name)
 def test_field_has_data_class_when_it_is_about_a_person(field: FieldDescriptor) -> None:
-    """Passwords and tokens are secret, addresses and numbers of people are PII: redaction goes by these marks."""
+    """Passwords and tokens are secret, cards a class each, the rest of a person PII: redaction goes by these marks."""
     found = field.GetOptions().Extensions[policy_pb2.data_class]
-    secret = re.search("password|refresh_token|access_token", field.name)
-    assert found == (policy_pb2.DATA_CLASS_SECRET if secret else policy_pb2.DATA_CLASS_PII)
+    assert found == next(kind for name, kind in DATA_CLASSES.items() if re.search(name, field.name))
 
 
 MAY_BE_LEFT_OUT = {

@@ -18,6 +18,7 @@ from services.contract import model
 from services.contract.load import contract
 from services.mesh import openapi
 from services.mesh.openapi import errors
+from services.payment.domain.card import luhn_valid
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = openapi.document()
 REST = [method for method in contract().methods.values() if method.http]
+JSON = [method for method in REST if method.http and method.http.body == "*"]
+RAW = [method for method in REST if method.http and method.http.body not in {"", "*"}]
 
 PROMISED = [
     "POST /api/users/register",
@@ -131,8 +134,8 @@ def test_parameters_cover_request_when_not_in_body(method: model.Method) -> None
     for parameter in _parameters(method):
         by_place[parameter["in"]].add(parameter["name"])
     assert by_place["path"] == set(re.findall(r"{(\w+)}", method.http.path))
-    in_body: set[str] = set()
-    if method.http.body:
+    in_body = {method.http.body} if method in RAW else set[str]()
+    if method in JSON:
         schema = _resolved(_operation(method)["requestBody"]["content"]["application/json"]["schema"])
         in_body = set(schema["properties"])
         assert schema["additionalProperties"] is False
@@ -156,7 +159,7 @@ def test_failures_have_status_and_reasons_when_contract_names_them(method: model
             assert answer["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Status"}
 
 
-@pytest.mark.parametrize("method", [m for m in REST if m.http and m.http.body], ids=lambda method: method.full_name)
+@pytest.mark.parametrize("method", JSON, ids=lambda method: method.full_name)
 def test_example_is_accepted_by_validation(method: model.Method) -> None:
     """The body that the document shows, with the path's values, passes protovalidate and the document's own schema."""
     content = _operation(method)["requestBody"]["content"]["application/json"]
@@ -165,9 +168,10 @@ def test_example_is_accepted_by_validation(method: model.Method) -> None:
     json_format.ParseDict(content["example"] | in_path, request)
     assert protovalidate.collect_violations(request) == []
     assert list(OAS31Validator(_inlined(content["schema"])).iter_errors(content["example"])) == []
+    assert luhn_valid(content["example"].get("card_number", "0")), "a number that the networks give out for tests"
 
 
-@pytest.mark.parametrize("method", [m for m in REST if m.http and m.http.body], ids=lambda method: method.full_name)
+@pytest.mark.parametrize("method", JSON, ids=lambda method: method.full_name)
 def test_schema_refuses_empty_body_when_validation_does(method: model.Method) -> None:
     """What the rules require by field the schema requires too, and nothing else."""
     assert method.http
@@ -188,11 +192,22 @@ def test_answers_of_examples_parse_as_responses() -> None:
             } <= example.keys()
 
 
+@pytest.mark.parametrize("method", RAW, ids=lambda method: method.full_name)
+def test_body_has_no_schema_when_it_is_raw(method: model.Method) -> None:
+    """Bytes that are taken as they come have the media types that the contract's comment names, and no JSON around them."""
+    body = _operation(method)["requestBody"]
+    assert body["content"] == {"application/x-www-form-urlencoded": {}, "application/json": {}}
+    assert body["description"]
+    assert not [name for name in DOCUMENT["components"]["schemas"] if "HttpBody" in name or name.startswith("Any")]
+
+
 def test_http_body_has_its_media_type() -> None:
     """A route that answers with a raw body says of which type."""
     by_name = {method.name: method for method in REST}
     assert list(_operation(by_name["GetOpenApi"])["responses"]["200"]["content"]) == ["application/json"]
     assert list(_operation(by_name["GetApiPage"])["responses"]["200"]["content"]) == ["text/html"]
+    answer = _operation(by_name["HandleCallback"])["responses"]["200"]
+    assert answer["content"] == {"text/plain": {}, "application/json": {}}
 
 
 def test_unspecified_cannot_be_sent() -> None:

@@ -10,16 +10,33 @@ from dataclasses import dataclass, field, replace
 import sqlalchemy as sa
 
 from services.kernel.caller import Caller
+from services.kernel.clock import SystemClock
 from services.kernel.errors import DomainError
-from services.kernel.idempotency import IdempotencyKey, Scope, Stored
+from services.kernel.idempotency import Answer, IdempotencyKey, Scope, Stored
 from services.kernel.money import Money
 from services.kernel.pages import Page
 from services.payment import states
-from services.payment.domain import Account, AccountKey, KnownOrder, Payment, Posting, Refund
+from services.payment.adapters.vault import CardVault, MemoryCvvRelay
+from services.payment.domain import (
+    Account,
+    AccountKey,
+    Attempt,
+    Kind,
+    KnownOrder,
+    Method,
+    Payment,
+    Point,
+    Posting,
+    Refund,
+    Review,
+)
+from services.payment.domain.card import Card
 from services.payment.domain.ledger import MAY_BE_NEGATIVE
 from services.payment.domain.payment import Step
-from services.payment.ports import CancelledOrder, Change, Look, Ports, Render, ToAssess
+from services.payment.ports import CancelledOrder, Change, Deed, Look, Outside, Ports, Render, ToAssess
+from services.payment.ports.provider import Provider
 from services.platform.idempotency import business_reasons
+from tests.fakes.cards import FakeCards, FakeKeys
 
 _NOTHING = Money("CNY", 0)
 
@@ -65,6 +82,12 @@ class Rows:
     taken: dict[str, str] = field(default_factory=dict)
     events: list[tuple[str, int, int]] = field(default_factory=list)
     """Topic, payment id and version."""
+    attempts: dict[int, Attempt] = field(default_factory=dict)
+    callbacks: dict[tuple[Method, str], int] = field(default_factory=dict)
+    reviews: dict[int, Review] = field(default_factory=dict)
+    audit: list[Deed] = field(default_factory=list)
+    held: dict[Scope, bytes] = field(default_factory=dict)
+    """Keys whose answer comes later, with the fingerprint of their request."""
 
 
 def _check(holds: object, constraint: str) -> None:
@@ -81,8 +104,53 @@ class FakeTransaction:
 
     def stored(self, keys: Iterable[IdempotencyKey | None]) -> Mapping[Scope, Stored]:
         """Return the answers that ``keys`` got."""
-        answers = self._rows.answers
+        in_flight = DomainError("IDEMPOTENCY_KEY_IN_FLIGHT")
+        held = {scope: Stored(fingerprint, in_flight) for scope, fingerprint in self._rows.held.items()}
+        answers = held | self._rows.answers
         return {key.scope: answers[key.scope] for key in keys if key is not None and key.scope in answers}
+
+    def held(self, scopes: Iterable[Scope]) -> dict[Scope, Answer | None]:
+        """Return the answers of keys; None: not answered yet."""
+        rows = self._rows
+        known = {scope: rows.answers[scope].answer for scope in scopes if scope in rows.answers}
+        return {scope: None for scope in scopes if scope in rows.held} | known
+
+    def attempts(self, payment_ids: Iterable[int]) -> dict[int, Attempt]:
+        """Return every attempt of the payments, in the order of their ids."""
+        wanted = set(payment_ids)
+        return {i: replace(a) for i, a in sorted(self._rows.attempts.items()) if a.payment_id in wanted}
+
+    def due(self, now_ms: int, limit: int, payment_ids: Sequence[int]) -> list[Attempt]:
+        """Return attempts that are due, longest first."""
+        asked = {Point.WAITING, Point.UNKNOWN}
+        found = [
+            replace(a)
+            for a in self._rows.attempts.values()
+            if (a.payment_id in payment_ids and a.point in asked if payment_ids else _is_due(a, now_ms))
+        ]
+        return sorted(found, key=lambda a: a.next_ms)[:limit]
+
+    def refunds(self, ids: Iterable[int]) -> dict[int, Refund]:
+        """Return refunds in the order of their ids."""
+        return {i: replace(self._rows.refunds[i]) for i in sorted(set(ids)) if i in self._rows.refunds}
+
+    def known_callbacks(self, notices: Iterable[tuple[Method, str]]) -> set[tuple[Method, str]]:
+        """Return those of the notices that have had their effect."""
+        return set(notices) & self._rows.callbacks.keys()
+
+    def reviews(self, payment_ids: Iterable[int]) -> list[Review]:
+        """Return the reviews of payments that are not decided."""
+        wanted = set(payment_ids)
+        return [
+            replace(r)
+            for r in self._rows.reviews.values()
+            if r.payment_id in wanted and r.status != states.REVIEW_DECIDED
+        ]
+
+    def review(self, review_id: int) -> Review | None:
+        """Return a review."""
+        found = self._rows.reviews.get(review_id)
+        return None if found is None else replace(found)
 
     def live_payments(self, order_ids: Iterable[int]) -> dict[int, int]:
         """Return order id -> id of its payment that is live or captured."""
@@ -95,7 +163,7 @@ class FakeTransaction:
 
     def payments(self, ids: Iterable[int]) -> dict[int, Payment]:
         """Return payments in the order of their ids."""
-        return {i: replace(self._rows.payments[i]) for i in sorted(set(ids)) if i in self._rows.payments}
+        return {i: _charged(self._rows, i) for i in sorted(set(ids)) if i in self._rows.payments}
 
     def unseen(self, event_ids: Sequence[str]) -> set[str]:
         """Return those events that had no effect yet."""
@@ -127,16 +195,26 @@ class FakeTransaction:
         for refund in change.refunds:
             _check(refund.id not in rows.refunds and refund.amount.minor_units > 0, "refunds")
             rows.refunds[refund.id] = refund
+        rows.refunds |= change.changed_refunds
+        rows.attempts |= {a.id: replace(a) for a in (*change.new_attempts, *change.changed_attempts.values())}
+        rows.callbacks |= {(c.provider, c.notice_id): change.now_ms for c in change.callbacks}
+        rows.reviews |= {r.id: replace(r) for r in (*change.new_reviews, *change.changed_reviews)}
+        rows.audit += change.audit
         if change.book is not None:
             self._book(change)
         rows.events += [
-            (topic, moved.payment.id, moved.step.version)
+            (topic, moved.payment.id, moved.step.event)
             for moved in change.moved
             if (topic := states.EVENTS.get(moved.step.status))
         ]
         for key, answer in change.answers:
             _check(key.scope not in rows.answers, "idempotency_keys")
             rows.answers[key.scope] = Stored(key.fingerprint, answer)
+        for key in change.held:
+            _check(key.scope not in rows.answers and key.scope not in rows.held, "idempotency_keys")
+            rows.held[key.scope] = key.fingerprint
+        for scope, answer in change.late.items():
+            rows.answers[scope] = Stored(rows.held[scope], answer)
         for event_id, topic in dict.fromkeys(change.taken):
             _check(event_id not in rows.taken, "inbox")
             rows.taken[event_id] = topic
@@ -146,15 +224,15 @@ class FakeTransaction:
         self._store.rows = copy.deepcopy(self._rows)
 
     def _live(self) -> dict[int, int]:
-        ended = {states.FAILED, states.CLOSED}
-        return {p.order_id: p.id for p in self._rows.payments.values() if p.status not in ended}
+        return {p.order_id: p.id for p in self._rows.payments.values() if p.live}
 
     def _put(self, payment: Payment) -> None:
         other = self._live().get(payment.order_id)
-        ended = payment.status in {states.FAILED, states.CLOSED}
-        _check(ended or other in {None, payment.id}, "payments.live_order_id")
-        _check(0 <= payment.refunded <= payment.captured <= payment.amount.minor_units, "payments_refunded")
-        self._rows.payments[payment.id] = replace(payment)
+        _check(not payment.live or other in {None, payment.id}, "payments.live_order_id")
+        given = payment.refunded + payment.refunding
+        _check(0 <= given <= payment.captured <= payment.amount.minor_units, "payments_refunded")
+        _check(payment.refunded >= 0 and payment.refunding >= 0, "payments_refunded")
+        self._rows.payments[payment.id] = replace(payment, charge=None)
 
     def _book(self, change: Change) -> None:
         assert change.book is not None
@@ -189,7 +267,7 @@ class FakeStore:
     def payment(self, payment_id: int, user_id: int | None) -> Payment | None:
         """Read a payment; ``user_id`` narrows it to one user's."""
         found = self.rows.payments.get(payment_id)
-        return None if found is None or user_id not in {None, found.user_id} else replace(found)
+        return None if found is None or user_id not in {None, found.user_id} else _charged(self.rows, found.id)
 
     def payments_of(self, *, user_id: int | None, order_id: int | None, page: Page) -> list[Payment]:
         """Read a page of payments, newest first, one more than it holds."""
@@ -198,17 +276,58 @@ class FakeStore:
             for p in self.rows.payments.values()
             if user_id in {None, p.user_id} and order_id in {None, p.order_id} and _follows(p.id, page)
         ]
-        return [replace(p) for p in sorted(found, key=lambda p: -p.id)[: page.limit]]
+        return [_charged(self.rows, p.id) for p in sorted(found, key=lambda p: -p.id)[: page.limit]]
 
     def refunds_of(self, payment_id: int, page: Page) -> list[Refund]:
         """Read a page of refunds, newest first, one more than it holds."""
         found = [r for r in self.rows.refunds.values() if r.payment_id == payment_id and _follows(r.id, page)]
         return sorted(found, key=lambda r: -r.id)[: page.limit]
 
+    def refund(self, refund_id: int) -> Refund | None:
+        """Read a refund."""
+        return self.rows.refunds.get(refund_id)
+
+    def payments_of_refunds(self, refund_ids: Iterable[int]) -> dict[int, int]:
+        """Return refund id -> id of its payment, of those that exist."""
+        return {i: self.rows.refunds[i].payment_id for i in refund_ids if i in self.rows.refunds}
+
+    def has_due(self, now_ms: int) -> bool:
+        """Whether an attempt is due."""
+        return any(_is_due(a, now_ms) for a in self.rows.attempts.values())
+
+    def adopt(self, owner: int, now_ms: int) -> int:
+        """Make due what an instance was asking of providers when it died."""
+        left = [
+            a
+            for a in self.rows.attempts.values()
+            if a.owner == owner and not a.settled and a.point is not Point.HELD and a.next_ms > now_ms
+        ]
+        for attempt in left:
+            attempt.next_ms = now_ms
+        return len(left)
+
+    def forget(self, before: Mapping[str, int], limit: int) -> int:
+        """Delete old callbacks; keys have no times here."""
+        old = [name for name, ms in self.rows.callbacks.items() if ms < before.get("callbacks", 0)][:limit]
+        for name in old:
+            del self.rows.callbacks[name]
+        return len(old)
+
     def balance(self, key: AccountKey) -> tuple[int, int]:
         """Return an account's balance and when it last changed; (0, 0) where there is none."""
         found = self.rows.accounts.get(key)
         return (0, 0) if found is None else (found.balance, self.rows.changed_ms[key])
+
+
+def _charged(rows: Rows, payment_id: int) -> Payment:
+    """A copy of a payment with what was asked of its provider."""
+    charge = rows.attempts.get(payment_id)
+    is_charge = charge is not None and charge.kind is Kind.CHARGE
+    return replace(rows.payments[payment_id], charge=replace(charge) if charge is not None and is_charge else None)
+
+
+def _is_due(attempt: Attempt, now_ms: int) -> bool:
+    return not attempt.settled and attempt.next_ms <= now_ms
 
 
 def _follows(number: int, page: Page) -> bool:
@@ -280,8 +399,42 @@ class FakeCache:
                 self.payments[payment.id] = replace(payment)
 
 
+class FakeSavedCards:
+    """Vault, saved cards and relay of verification values in one: ``saved`` has (user, payment method or None) -> card."""
+
+    def __init__(self) -> None:
+        """Keep none."""
+        self.saved: dict[tuple[int, int | None], Card] = {}
+
+    def find(self, wanted: Iterable[tuple[int, int | None]]) -> dict[tuple[int, int | None], Card]:
+        """Return those of the cards that are kept."""
+        return {name: self.saved[name] for name in wanted if name in self.saved}
+
+
+class FakeAlarm:
+    """Remembers what operators were told."""
+
+    def __init__(self) -> None:
+        """Remember nothing."""
+        self.told: list[tuple[str, str]] = []
+
+    def security(self, event: str, **facts: str | int) -> None:
+        """Someone tried what nobody may."""
+        del facts
+        self.told.append(("security", event))
+
+    def alert(self, event: str, **facts: str | int) -> None:
+        """Something needs a person."""
+        del facts
+        self.told.append(("alert", event))
+
+
 def _payment_text(payment: Payment) -> bytes:
     return f"{payment.payment_no} {payment.status} {payment.captured} {payment.refunded}".encode()
+
+
+def _balance_text(key: AccountKey, balance: int, update_ms: int) -> bytes:
+    return f"{key.owner_id} {balance} {key.currency_code} {update_ms}".encode()
 
 
 @dataclass
@@ -294,6 +447,10 @@ class World:
     orders: FakeOrders = field(default_factory=FakeOrders)
     cache: FakeCache = field(default_factory=FakeCache)
     commits: list[None] = field(default_factory=list)
+    cards: FakeSavedCards = field(default_factory=FakeSavedCards)
+    alarm: FakeAlarm = field(default_factory=FakeAlarm)
+    providers: dict[Method, Provider] = field(default_factory=dict)
+    reached: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Put them together."""
@@ -309,12 +466,28 @@ class World:
             business=business_reasons(),
             merchant_id=1,
             committed=lambda: self.commits.append(None),
+            outside=Outside(
+                providers=self.providers,
+                cards=self.cards,
+                vault=CardVault(FakeCards(), FakeKeys()),
+                cvvs=MemoryCvvRelay(SystemClock()),
+                jitter=lambda: 1.0,
+                instance=1,
+                pay_window_ms=900_000,
+                capture_window_ms=604_800_000,
+            ),
+            alarm=self.alarm,
+            reach=lambda point, label: self.reached.append((point, label)),
         )
 
 
 RENDER = Render(
     _payment_text,
+    _payment_text,
+    _payment_text,
+    _payment_text,
     lambda payment, refund: _payment_text(payment) + f" {refund.refund_no}".encode(),
-    lambda key, balance, update_ms: f"{key.owner_id} {balance} {key.currency_code} {update_ms}".encode(),
+    _balance_text,
+    _balance_text,
 )
 """Answers that a test can read."""

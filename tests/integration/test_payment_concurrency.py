@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,16 +17,15 @@ from services.kernel.idempotency import Answer, IdempotencyKey, Scope
 from services.kernel.ids import IdMaker
 from services.kernel.money import Money
 from services.kernel.pages import Page
-from services.payment import audit, mapping, usecases
+from services.payment import audit, usecases
+from services.payment.app import RENDER
 from services.payment.domain import AccountKey, KnownOrder, Method
 from services.payment.domain.ledger import MERCHANT_SETTLEMENT, USER_BALANCE
-from services.payment.ports import Ports, Render
 from services.payment.store import SqlStore
 from services.platform.audit import Finding
 from services.platform.batcher import Batcher
 from services.platform.database import Database
-from services.platform.idempotency import business_reasons
-from tests.fakes.payment import FakeCache, FakeOrders, FakeRisk
+from tests.fakes.payment import World
 from tests.integration.engines import Engines
 from tests.integration.processes import Processes, together
 
@@ -45,18 +45,8 @@ class Instance:
         self.database = Database(url)
         clock = SystemClock()
         self.ids = IdMaker(clock, number)
-        self.ports = Ports(
-            store=SqlStore(self.database, self.ids),
-            risk=FakeRisk(),
-            orders=FakeOrders(),
-            cache=FakeCache(),
-            render=Render(mapping.created, mapping.refunded, mapping.topped_up),
-            ids=self.ids,
-            clock=clock,
-            business=business_reasons(),
-            merchant_id=1,
-            committed=lambda: None,
-        )
+        self.ports = replace(World().ports, store=SqlStore(self.database, self.ids), render=RENDER, ids=self.ids,
+                             clock=clock)  # fmt: skip
         names = ("create_payments", "refund_payments", "top_up_balances")
         self.batcher = Batcher({name: partial(getattr(usecases, name), self.ports) for name in names})
         self.batcher.start()

@@ -21,6 +21,10 @@ import psutil
 import pytest
 
 from services.cli.exits import Exit
+from services.kernel.clock import SystemClock
+from services.kernel.money import Money
+from services.payment.adapters.alipay import Alipay, AlipaySettings
+from services.payment.ports.provider import Charge, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -157,6 +161,31 @@ def test_mesh_when_it_serves(folder: Path, up: subprocess.Popen[bytes]) -> None:
     said = json.loads(status.stdout)
     assert said["health"]["status"] == "STATUS_SERVING"
     assert said["pid"] == up.pid
+
+
+def test_mesh_when_a_provider_calls_back(folder: Path, up: subprocess.Popen[bytes]) -> None:
+    """The merchant's keys fit the sandbox's, and its callback trusts the edge and gets an answer from there."""
+    assert up.poll() is None
+    record, providers = json.loads((folder / "ready.json").read_text()), folder / "d/providers"
+    merchant = json.loads((providers / "merchant/alipay.json").read_text())
+    there, back = record["sandbox"], f"{record['rest']}/api/payments/callbacks/alipay"
+    settings = AlipaySettings(**merchant, gateway_url=f"{there}/alipay/gateway.do", notify_url=back)
+    alipay, expire_ms = Alipay(settings, SystemClock()), SystemClock().now_ms() + 600_000
+    made = alipay.charge(Charge("UP1", Money("CNY", 8888), "tea", "page", expire_ms))
+    alipay.stop()
+    assert made.verdict is Verdict.PENDING
+    paid = httpx.post(f"{there}/payer/alipay/UP1/pay", json=dict(made.action))
+    assert paid.status_code == 200, paid.text
+
+    def attempts() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = httpx.get(f"{there}/callbacks/alipay", params={"request_id": "UP1"}).json()[
+            "deliveries"
+        ]
+        return found
+
+    assert until(lambda: len(attempts()) > 0, 10)
+    assert attempts()[0]["status"] >= 400, "it arrived, and is about no payment of ours"
+    assert attempts()[0]["answer"].startswith('{"code":')
 
 
 def test_mesh_when_one_runs_already(folder: Path, up: subprocess.Popen[bytes]) -> None:

@@ -52,9 +52,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What is sent or comes back: its media type, the name of its schema or "", its fields, an example or ""."""
+    """What is sent or comes back: its media types, the name of its schema or "", its fields, an example or ""."""
 
-    media_type: str
+    media_types: str
     schema: str
     fields: tuple[Row, ...]
     example: str
@@ -192,11 +192,12 @@ def _kind(schema: Json) -> tuple[str, str]:
 
 
 def _body(document: Json, node: Json) -> Body:
-    media_type, content = next(iter(node["content"].items()))
-    _, link = _kind(content["schema"])
+    media_types, content = " or ".join(node["content"]), next(iter(node["content"].values()))
+    schema = content.get("schema", {})  # raw bytes have none
+    _, link = _kind(schema)
     example = json.dumps(content["example"], indent=2, ensure_ascii=False) if "example" in content else ""
-    fields = rows(_resolved(document, content["schema"]))
-    return Body(media_type, link, tuple(fields), example, node.get("description", ""))
+    fields = rows(_resolved(document, schema))
+    return Body(media_types, link, tuple(fields), example, node.get("description", ""))
 
 
 def _facts(policy: Json) -> Iterator[tuple[str, str]]:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 SECURITY: Final = "bearerAuth"
 _VARIABLE: Final = re.compile(r"\{([a-z_]+)\}")
 _MEDIA_TYPE: Final = re.compile(r"\b(?:application|text|image)/[a-z0-9]+(?:[.+-][a-z0-9]+)*")
-_HTTP_BODY: Final = "google.api.HttpBody"
 
 
 def path_fields(http: model.Http) -> frozenset[str]:
@@ -125,15 +124,18 @@ def _headers(method: model.Method) -> Iterator[Json]:
 
 
 def _body(http: model.Http, request: Descriptor) -> Json:
-    """The JSON body: the request without the fields of the path, or one field of it."""
+    """The body: the request as JSON without the fields of the path, or one field of it, which may be raw bytes."""
     if http.body == "*":
         schema = schemas.reference(request, Side.SENT)
         needed = bool(rules.required(request) - path_fields(http))
         example: object = samples.of_message(request, path_fields(http))
     else:
         field = request.fields_by_name[http.body]
-        schema, example = schemas.of_field(field, Side.SENT), samples.of_field(field)
         needed = field.name in rules.required(request)
+        if schemas.is_raw(field.message_type):
+            described = comment_of(field.full_name)
+            return {"description": described, "required": needed, "content": _raw(described)}
+        schema, example = schemas.of_field(field, Side.SENT), samples.of_field(field)
     content: Json = {"schema": schema, "example": example}
     return {"required": needed, "content": {"application/json": content}}
 
@@ -146,13 +148,12 @@ def _success(http: model.Http, response: Descriptor) -> Json:
         return {"description": described, "content": {"application/json": content}}
     field = response.fields_by_name[http.response_body]
     described = comment_of(field.full_name) or described
-    if field.message_type is not None and field.message_type.full_name == _HTTP_BODY:
-        return {"description": described, "content": {_media_type(described): {"schema": {}}}}
+    if schemas.is_raw(field.message_type):
+        return {"description": described, "content": _raw(described)}
     content = {"schema": schemas.of_field(field, Side.RECEIVED), "example": samples.of_field(field)}
     return {"description": described, "content": {"application/json": content}}
 
 
-def _media_type(comment: str) -> str:
-    """The media type that the comment of an HttpBody field names."""
-    found = _MEDIA_TYPE.search(comment)
-    return found.group() if found else "*/*"
+def _raw(comment: str) -> Json:
+    """Raw bytes have no schema, only the media types that the comment of their HttpBody field names."""
+    return {media_type: {} for media_type in _MEDIA_TYPE.findall(comment) or ["*/*"]}

@@ -61,6 +61,11 @@ def is_plain(message: Descriptor) -> bool:
     return message.full_name in _WELL_KNOWN
 
 
+def is_raw(message: Descriptor | None) -> bool:
+    """Whether a message is an HTTP body as it came: bytes of any media type, which no schema describes."""
+    return message is not None and message.full_name == "google.api.HttpBody"
+
+
 def name(described: Descriptor | EnumDescriptor, side: Side) -> str:
     """Name of a component: `Payment.Method` as sent is `PaymentMethodInput`; a request is sent by its name already."""
     package: str = described.file.package
@@ -131,10 +136,11 @@ def components(roots: Iterable[tuple[Descriptor, Side]]) -> dict[str, Json]:
 def _below(message: Descriptor) -> Iterator[Any]:
     """Messages and enums that the fields of a message name."""
     for field in message.fields:
+        below = field.message_type
         if field.enum_type is not None:
             yield field.enum_type
-        elif field.message_type is not None and not is_plain(field.message_type):
-            yield field.message_type
+        elif below is not None and not is_plain(below) and not is_raw(below):
+            yield below
 
 
 def _value(field: FieldDescriptor, side: Side) -> Json:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from services.kernel.money import Money
-from services.payment.domain import Method, Payment
+from services.payment.domain import Attempt, Kind, Method, Payment, Point, Scene
+from services.payment.domain.card import Brand, Card, Expiry
 from services.platform.cache import CircuitBreaker
 
 if TYPE_CHECKING:
@@ -84,9 +85,40 @@ def _key(payment_id: int) -> str:
 
 def _text(p: Payment) -> bytes:
     return orjson.dumps([p.id, p.order_id, p.user_id, p.amount.currency_code, p.amount.minor_units, p.method, p.status,
-                         p.version, p.captured, p.refunded, p.failure_reason, p.create_ms, p.update_ms])  # fmt: skip
+                         p.version, p.captured, p.refunded, p.failure_reason, p.create_ms, p.update_ms, p.events,
+                         p.refunding, p.live, p.charge and _charge_words(p.charge)])  # fmt: skip
+
+
+def _charge_words(c: Attempt) -> list[object]:
+    """What is shown of a payment's charge when nothing is left to ask about it."""
+    card = c.card and [c.card.token, c.card.merchant_id, c.card.brand, c.card.first6, c.card.last4,
+                       c.card.expiry.year, c.card.expiry.month]  # fmt: skip
+    return [c.scene, c.capture, c.expire_ms, c.provider_id, c.provider_code, card]
 
 
 def _payment(text: bytes) -> Payment:
-    id_, order_id, user_id, currency, amount, method, *rest = orjson.loads(text)
-    return Payment(id_, order_id, user_id, Money(currency, amount), Method(method), *rest)
+    id_, order_id, user_id, currency, amount, method, *rest, charge = orjson.loads(text)
+    payment = Payment(id_, order_id, user_id, Money(currency, amount), Method(method), *rest)
+    payment.charge = _charge(payment, *charge) if charge else None
+    return payment
+
+
+def _charge(
+    p: Payment,
+    scene: str | None,
+    capture: bool,  # noqa: FBT001 - a word of a list
+    expire_ms: int,
+    provider_id: str,
+    code: str,
+    card: list[Any] | None,
+) -> Attempt:
+    shown = None
+    if card is not None:
+        token, merchant_id, brand, first6, last4, year, month = card
+        shown = Card(token, merchant_id, Brand(brand), first6, last4, Expiry(year, month))
+    return Attempt(
+        id=p.id, payment_id=p.id, refund_id=0, kind=Kind.CHARGE, method=p.method, request_id=p.payment_no,
+        amount=p.amount, create_ms=p.create_ms, update_ms=p.update_ms, next_ms=0, owner=0,
+        scene=Scene(scene) if scene else None, card=shown, capture=capture, expire_ms=expire_ms, point=Point.SETTLED,
+        provider_id=provider_id, provider_code=code,
+    )  # fmt: skip

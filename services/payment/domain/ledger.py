@@ -1,7 +1,13 @@
 """Double entry: transactions whose entries sum to zero, over accounts that are changed in memory and written once.
 
-Credits are positive, debits negative. A user's balance and a merchant's settlement are what paymesh owes, so they grow
-by credits; funding clearing is what operators received for users, so it falls by debits.
+Credits are positive, debits negative. The chart of accounts:
+
+user_balance         what paymesh owes a user; never negative
+merchant_settlement  what paymesh owes the merchant
+refunds_payable      what is owed to payers whose refunds are under way; never negative
+funding_clearing     what operators received for users, less what they paid out: falls by debits
+clearing_*           what a provider owes, per method; zero once its bills are settled
+bank                 what providers paid out; fees: what they kept; suspense: what a bill says otherwise than the books
 """
 
 from __future__ import annotations
@@ -19,9 +25,17 @@ if TYPE_CHECKING:
 USER_BALANCE = "user_balance"
 MERCHANT_SETTLEMENT = "merchant_settlement"
 FUNDING_CLEARING = "funding_clearing"
+REFUNDS_PAYABLE = "refunds_payable"
+BANK = "bank"
+FEES = "fees"
+SUSPENSE = "suspense"
+CLEARING = {method: f"clearing_{method}" for method in ("alipay", "wechat", "bank_card")}
+"""Method of payment -> the kind of its provider's clearing account."""
 
-KINDS = (USER_BALANCE, MERCHANT_SETTLEMENT, FUNDING_CLEARING)
-MAY_BE_NEGATIVE = frozenset({MERCHANT_SETTLEMENT, FUNDING_CLEARING})
+KINDS = (
+    USER_BALANCE, MERCHANT_SETTLEMENT, FUNDING_CLEARING, REFUNDS_PAYABLE, BANK, FEES, SUSPENSE, *CLEARING.values(),
+)  # fmt: skip
+MAY_BE_NEGATIVE = frozenset(KINDS) - {USER_BALANCE, REFUNDS_PAYABLE}
 
 
 class AccountKey(NamedTuple):

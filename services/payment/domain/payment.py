@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from services.kernel.errors import DomainError
 from services.kernel.money import Money
 from services.payment import states
-from services.payment.domain.ledger import MERCHANT_SETTLEMENT, USER_BALANCE, AccountKey
+from services.payment.domain.ledger import (
+    CLEARING,
+    MERCHANT_SETTLEMENT,
+    REFUNDS_PAYABLE,
+    USER_BALANCE,
+    AccountKey,
+)
+
+if TYPE_CHECKING:
+    from services.payment.domain.attempt import Attempt
 
 
 class Method(StrEnum):
@@ -20,13 +30,22 @@ class Method(StrEnum):
     BALANCE = "balance"
 
 
-OFFERED = frozenset({Method.BALANCE})
-"""The methods that can be paid with now."""
+OPEN = frozenset({states.PENDING, states.AUTHORIZED, states.PROCESSING, states.UNKNOWN})
+"""The states in which it is not known yet whether money will be taken."""
+TAKEN = frozenset({states.SUCCESS, states.PARTIALLY_REFUNDED, states.REFUNDED})
+"""The states in which money was taken, whatever was given back since."""
+AT_REST = frozenset({*TAKEN, states.FAILED, states.CLOSED})
+"""The states that nothing but a contradiction or a further refund changes."""
 
 
 @dataclass(slots=True)
 class Payment:
-    """A payment as a batch sees and changes it. ``version`` counts its states from 1."""
+    """A payment as a batch sees and changes it. ``version`` counts its states from 1, ``events`` those that publish.
+
+    ``refunding`` is what is set aside for refunds that are not done, in minor units as ``captured`` and ``refunded``.
+    ``live``: it holds its order, which nobody else can pay meanwhile. ``charge`` is what a provider was asked for; a
+    payment from a balance has none.
+    """
 
     id: int
     order_id: int
@@ -40,6 +59,10 @@ class Payment:
     failure_reason: str
     create_ms: int
     update_ms: int
+    events: int = 1
+    refunding: int = 0
+    live: bool = True
+    charge: Attempt | None = None
 
     @property
     def payment_no(self) -> str:
@@ -49,7 +72,12 @@ class Payment:
     @property
     def refundable(self) -> int:
         """Minor units that can still be given back."""
-        return self.captured - self.refunded
+        return self.captured - self.refunded - self.refunding
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is not known yet if money will be taken."""
+        return self.status in OPEN
 
     @property
     def balance_account(self) -> AccountKey:
@@ -60,24 +88,46 @@ class Payment:
         """The account of the merchant who is paid."""
         return AccountKey(MERCHANT_SETTLEMENT, merchant_id, self.amount.currency_code)
 
+    def clearing_account(self, merchant_id: int) -> AccountKey:
+        """What the provider owes the merchant."""
+        return AccountKey(CLEARING[self.method], merchant_id, self.amount.currency_code)
+
+    def payable_account(self, merchant_id: int) -> AccountKey:
+        """What the merchant owes to payers whose refunds are under way."""
+        return AccountKey(REFUNDS_PAYABLE, merchant_id, self.amount.currency_code)
+
     def enter(self, status: str, now_ms: int) -> Step:
         """Move along the published graph; PAYMENT_STATUS_CONFLICT where it has no such way."""
         if status not in states.NEXT[self.status]:
             raise DomainError("PAYMENT_STATUS_CONFLICT", payment_id=self.id, status=self.status)
         self.status, self.version, self.update_ms = status, self.version + 1, now_ms
+        self.events += status in states.EVENTS
+        self.live = self.live and status not in {states.FAILED, states.CLOSED}
         return self.step()
 
-    def succeed(self, now_ms: int) -> Step:
-        """Take the whole amount."""
+    def succeed(self, now_ms: int, captured: int | None = None) -> Step:
+        """Take ``captured`` minor units; None: the whole amount."""
         step = self.enter(states.SUCCESS, now_ms)
-        self.captured = self.amount.minor_units
+        self.captured = self.amount.minor_units if captured is None else captured
         return step
 
     def fail(self, reason: str, now_ms: int) -> Step:
         """End without money taken."""
-        step = self.enter(states.FAILED, now_ms)
         self.failure_reason = reason
-        return step
+        return self.enter(states.FAILED, now_ms)
+
+    def close(self, reason: str, now_ms: int) -> Step:
+        """End without having been paid."""
+        self.failure_reason = reason
+        return self.enter(states.CLOSED, now_ms)
+
+    def set_aside(self, amount: int) -> None:
+        """Keep ``amount`` for a refund that is under way; `check_refundable` was asked before."""
+        self.refunding += amount
+
+    def let_go(self, amount: int) -> None:
+        """A refund that was under way came to nothing: its amount can be refunded again."""
+        self.refunding -= amount
 
     def refund(self, amount: int, now_ms: int) -> Step:
         """Give back ``amount`` minor units; `check_refundable` was asked before."""
@@ -88,21 +138,22 @@ class Payment:
 
     def step(self) -> Step:
         """Return the state that the payment is in, for its history."""
-        return Step(self.id, self.version, self.status, self.update_ms, self.refunded)
+        return Step(self.id, self.version, self.status, self.update_ms, self.refunded, self.events)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A state that a payment entered, and what was given back until then."""
+    """A state that a payment entered, what was given back until then, and the how many-th event that is, if it is one."""
 
     payment_id: int
     version: int
     status: str
     at_ms: int
     refunded: int
+    event: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Refund:
     """Money given back from a payment."""
 
@@ -113,11 +164,20 @@ class Refund:
     status: str
     create_ms: int
     update_ms: int
+    provider_code: str = ""
 
     @property
     def refund_no(self) -> str:
-        """The public number."""
+        """The public number, and our number for it at a provider."""
         return f"R{self.id}"
+
+    def enter(self, status: str, now_ms: int) -> None:
+        """Move along the published graph; PAYMENT_STATUS_CONFLICT where it has no such way."""
+        if status == self.status:
+            return
+        if status not in states.REFUND_NEXT[self.status]:
+            raise DomainError("PAYMENT_STATUS_CONFLICT", payment_id=self.payment_id, status=self.status)
+        self.status, self.update_ms = status, now_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,3 +224,19 @@ def check_refundable(payment: Payment, asked: Money | None) -> int:
         left = Money(payment.amount.currency_code, payment.refundable)
         raise DomainError("REFUND_EXCEEDS_CAPTURED", payment_id=payment.id, refundable=str(left))
     return amount
+
+
+def check_capturable(payment: Payment, asked: Money | None) -> Money:
+    """Return how much a capture of ``asked`` (None: all that is held) takes.
+
+    Refuses with PAYMENT_STATUS_CONFLICT, CURRENCY_UNSUPPORTED, CAPTURE_EXCEEDS_AUTHORIZED.
+    """
+    if payment.status != states.AUTHORIZED:
+        raise DomainError("PAYMENT_STATUS_CONFLICT", payment_id=payment.id, status=payment.status)
+    if asked is None:
+        return payment.amount
+    if asked.currency_code != payment.amount.currency_code:
+        raise DomainError("CURRENCY_UNSUPPORTED", currency_code=asked.currency_code)
+    if not 0 < asked.minor_units <= payment.amount.minor_units:
+        raise DomainError("CAPTURE_EXCEEDS_AUTHORIZED", payment_id=payment.id, capturable=str(payment.amount))
+    return asked

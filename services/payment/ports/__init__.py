@@ -11,8 +11,21 @@ from services.kernel.caller import Caller
 from services.kernel.idempotency import Answer, IdempotencyKey, Scope, Stored
 from services.kernel.money import Money
 from services.kernel.pages import Page
-from services.payment.domain import Account, AccountKey, Book, KnownOrder, Method, Payment, Refund
+from services.payment.domain import (
+    Account,
+    AccountKey,
+    Attempt,
+    Book,
+    KnownOrder,
+    Method,
+    Payment,
+    Refund,
+    Review,
+)
+from services.payment.domain.card import Card
 from services.payment.domain.payment import Step
+from services.payment.ports.cards import CvvRelay, Vault
+from services.payment.ports.provider import Provider
 
 
 class Ids(Protocol):
@@ -89,18 +102,49 @@ class CancelledOrder(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class CallbackTaken:
+    """A provider's notice that has had its effect."""
+
+    provider: Method
+    notice_id: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """What an operator did, for the audit log, where it stays."""
+
+    actor_id: int
+    action: str
+    about_id: int
+    detail: str
+
+
 @dataclass(slots=True)
 class Change:
-    """All that one transaction writes."""
+    """All that one transaction writes.
+
+    ``answers`` are kept under their keys, ``held`` are keys whose answer comes later, ``late`` the answers of such.
+    """
 
     now_ms: int
     new_payments: list[Payment] = field(default_factory=list)
     changed_payments: dict[int, Payment] = field(default_factory=dict)
     moved: list[Moved] = field(default_factory=list)
     refunds: list[Refund] = field(default_factory=list)
+    changed_refunds: dict[int, Refund] = field(default_factory=dict)
+    new_attempts: list[Attempt] = field(default_factory=list)
+    changed_attempts: dict[int, Attempt] = field(default_factory=dict)
+    new_reviews: list[Review] = field(default_factory=list)
+    changed_reviews: list[Review] = field(default_factory=list)
     book: Book | None = None
     answers: list[tuple[IdempotencyKey, Answer]] = field(default_factory=list)
+    held: list[IdempotencyKey] = field(default_factory=list)
+    late: dict[Scope, Answer] = field(default_factory=dict)
     taken: list[tuple[str, str]] = field(default_factory=list)
+    callbacks: list[CallbackTaken] = field(default_factory=list)
+    audit: list[Deed] = field(default_factory=list)
 
 
 class Transaction(Protocol):
@@ -120,6 +164,34 @@ class Transaction(Protocol):
 
     def payments(self, ids: Iterable[int]) -> dict[int, Payment]:
         """Lock payments in the order of their ids."""
+        ...
+
+    def held(self, scopes: Iterable[Scope]) -> dict[Scope, Answer | None]:
+        """Lock keys and return their answers; None: not answered yet."""
+        ...
+
+    def attempts(self, payment_ids: Iterable[int]) -> dict[int, Attempt]:
+        """Lock every attempt of the payments, in the order of their ids."""
+        ...
+
+    def due(self, now_ms: int, limit: int, payment_ids: Sequence[int]) -> list[Attempt]:
+        """Lock attempts that are due, longest first: of ``payment_ids``, or at most ``limit`` of any when it is empty."""
+        ...
+
+    def refunds(self, ids: Iterable[int]) -> dict[int, Refund]:
+        """Lock refunds in the order of their ids."""
+        ...
+
+    def known_callbacks(self, notices: Iterable[tuple[Method, str]]) -> set[tuple[Method, str]]:
+        """Return those of the notices (provider, id) that have had their effect."""
+        ...
+
+    def reviews(self, payment_ids: Iterable[int]) -> list[Review]:
+        """Lock the reviews of payments that are not decided."""
+        ...
+
+    def review(self, review_id: int) -> Review | None:
+        """Lock a review."""
         ...
 
     def unseen(self, event_ids: Sequence[str]) -> set[str]:
@@ -166,8 +238,31 @@ class Store(Protocol):
         """Read a page of refunds, newest first, one more than it holds."""
         ...
 
+    def refund(self, refund_id: int) -> Refund | None:
+        """Read a refund."""
+        ...
+
     def balance(self, key: AccountKey) -> tuple[int, int]:
         """Return an account's balance and when it last changed; (0, 0) where there is none."""
+        ...
+
+    def payments_of_refunds(self, refund_ids: Iterable[int]) -> dict[int, int]:
+        """Return refund id -> id of its payment, of those that exist; locks nothing."""
+        ...
+
+    def has_due(self, now_ms: int) -> bool:
+        """Whether an attempt is due."""
+        ...
+
+    def adopt(self, owner: int, now_ms: int) -> int:
+        """Make due what an instance was asking of providers when it died; return how much that was."""
+        ...
+
+    def forget(self, before: Mapping[str, int], limit: int) -> int:
+        """Delete at most about ``limit`` rows each of idempotency_keys and callbacks older than ``before`` (name -> ms).
+
+        Returns how many went.
+        """
         ...
 
 
@@ -199,13 +294,54 @@ class StatusCache(Protocol):
         ...
 
 
+class SavedCards(Protocol):
+    """The cards that users keep."""
+
+    def find(self, wanted: Iterable[tuple[int, int | None]]) -> dict[tuple[int, int | None], Card]:
+        """Return (user, payment method or None) -> the card; None asks for the default."""
+        ...
+
+
+class Alarm(Protocol):
+    """Tells operators what they have to look at."""
+
+    def security(self, event: str, **facts: str | int) -> None:
+        """Someone tried what nobody may: one security event."""
+        ...
+
+    def alert(self, event: str, **facts: str | int) -> None:
+        """Something needs a person."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Render:
     """Renders answers to the bytes that are stored under a key and sent."""
 
     created: Callable[[Payment], bytes]
+    captured: Callable[[Payment], bytes]
+    voided: Callable[[Payment], bytes]
+    closed: Callable[[Payment], bytes]
     refunded: Callable[[Payment, Refund], bytes]
     topped_up: Callable[[AccountKey, int, int], bytes]
+    withdrawn: Callable[[AccountKey, int, int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """The providers, and what goes with them. ``jitter`` is around 1; times are milliseconds.
+
+    ``pay_window_ms`` is how long a payer has, ``capture_window_ms`` how long an authorization is held.
+    """
+
+    providers: Mapping[Method, Provider]
+    cards: SavedCards
+    vault: Vault
+    cvvs: CvvRelay
+    jitter: Callable[[], float]
+    instance: int
+    pay_window_ms: int
+    capture_window_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,3 +358,7 @@ class Ports:
     business: frozenset[str]
     merchant_id: int
     committed: Callable[[], None]
+    outside: Outside
+    alarm: Alarm
+    reach: Callable[[str, str], None]
+    """Names a kill point that is reached, and for what; does nothing unless a test armed it."""

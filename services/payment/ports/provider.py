@@ -195,3 +195,7 @@ class Provider(Protocol):
     def fetch_bill(self, day: str) -> Bill | None:
         """Fetch the bill of a day (YYYY-MM-DD); None: the provider has none yet or does not answer."""
         ...
+
+    def stop(self) -> None:
+        """Close the connections."""
+        ...

@@ -9,10 +9,11 @@ import sqlalchemy as sa
 
 from services.kernel.money import Money
 from services.payment import mapping
-from services.payment.domain import Account, AccountKey, KnownOrder, Payment, Refund, chain_hash
+from services.payment.domain import Account, AccountKey, KnownOrder, Payment, Point, Refund, chain_hash
 from services.payment.ports import Look
 from services.payment.store import rows
 from services.payment.store import tables as t
+from services.payment.store.lifecycle import Lifecycle, charges
 from services.platform import idempotency, inbox, outbox
 from services.platform.database import Conflict, Database, for_update, insert_rows, select_rows, update_rows
 
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
     from services.payment.ports import CancelledOrder, Change
 
 
-class SqlTransaction:
+class SqlTransaction(Lifecycle):
     """One transaction over a Connection; rows that it will change are read under lock, in key order."""
 
     def __init__(self, connection: sa.Connection, ids: IdMaker) -> None:
         """Work on ``connection``, which rolls back unless ``commit`` is called."""
-        self._connection, self._ids = connection, ids
-        self._dialect = connection.dialect.name
+        super().__init__(connection)
+        self._ids = ids
 
     def stored(self, keys: Iterable[IdempotencyKey | None]) -> Mapping[Scope, Stored]:
         """Return the answers that ``keys`` got."""
@@ -59,7 +60,9 @@ class SqlTransaction:
         """Lock payments in the order of their ids."""
         keys = [(payment_id,) for payment_id in ids]
         read = select_rows(self._connection, t.payments, tuple(t.payments.c.keys()), ("id",), keys, lock=True)
-        return {row.id: rows.payment_of(row) for row in read}
+        payments = {row.id: rows.payment_of(row) for row in read}
+        charges(self._connection, payments.values(), lock=True)
+        return payments
 
     def unseen(self, event_ids: Sequence[str]) -> set[str]:
         """Return those events that had no effect yet."""
@@ -98,11 +101,14 @@ class SqlTransaction:
         update_rows(c, t.payments, ("id",), changed)
         insert_rows(c, t.payment_history, [rows.step_row(m.step) for m in change.moved])
         insert_rows(c, t.refunds, [rows.refund_row(r) for r in change.refunds])
+        self._write_lifecycle(change)
         if change.book is not None and change.book.postings:
             self._write_book(change.book, change.now_ms)
         events = [event for moved in change.moved if (event := mapping.event(moved)) is not None]
         outbox.append(c, t.outbox, events, self._ids, change.now_ms)
         idempotency.keep(c, t.idempotency_keys, change.answers, change.now_ms)
+        idempotency.hold(c, t.idempotency_keys, change.held, change.now_ms)
+        idempotency.fill(c, t.idempotency_keys, change.late)
         inbox.mark(c, t.inbox, change.taken, change.now_ms)
 
     def commit(self) -> None:
@@ -189,8 +195,7 @@ class SqlStore:
         if user_id is not None:
             query = query.where(t.payments.c.user_id == user_id)
         with self._database.read() as connection:
-            row = connection.execute(query).one_or_none()
-        return None if row is None else rows.payment_of(row)
+            return next(iter(_payments(connection, query)), None)
 
     def payments_of(self, *, user_id: int | None, order_id: int | None, page: Page) -> list[Payment]:
         """Read a page of payments, newest first, one more than it holds."""
@@ -198,12 +203,55 @@ class SqlStore:
         narrowed = [
             column == value for column, value in ((p.user_id, user_id), (p.order_id, order_id)) if value is not None
         ]
-        return [rows.payment_of(row) for row in self._page(sa.select(t.payments).where(*narrowed), p.id, page)]
+        with self._database.read() as connection:
+            return _payments(connection, paged(sa.select(t.payments).where(*narrowed), p.id, page))
 
     def refunds_of(self, payment_id: int, page: Page) -> list[Refund]:
         """Read a page of refunds, newest first, one more than it holds."""
         query = sa.select(t.refunds).where(t.refunds.c.payment_id == payment_id)
-        return [rows.refund_of(row) for row in self._page(query, t.refunds.c.id, page)]
+        with self._database.read() as connection:
+            return [rows.refund_of(row) for row in connection.execute(paged(query, t.refunds.c.id, page))]
+
+    def refund(self, refund_id: int) -> Refund | None:
+        """Read a refund."""
+        with self._database.read() as connection:
+            row = connection.execute(sa.select(t.refunds).where(t.refunds.c.id == refund_id)).one_or_none()
+        return None if row is None else rows.refund_of(row)
+
+    def payments_of_refunds(self, refund_ids: Iterable[int]) -> dict[int, int]:
+        """Return refund id -> id of its payment, of those that exist; locks nothing."""
+        keys = [(refund_id,) for refund_id in refund_ids]
+        with self._database.read() as connection:
+            return dict(map(tuple, select_rows(connection, t.refunds, ("id", "payment_id"), ("id",), keys)))
+
+    def has_due(self, now_ms: int) -> bool:
+        """Whether an attempt is due."""
+        with self._database.read() as connection:
+            due = sa.select(t.attempts.c.id).where(t.attempts.c.next_ms <= now_ms).limit(1)
+            return connection.execute(due).first() is not None
+
+    def adopt(self, owner: int, now_ms: int) -> int:
+        """Make due what an instance was asking of providers when it died; return how much that was."""
+        a = t.attempts.c
+        left = sa.update(t.attempts).where(a.owner == owner, a.next_ms > now_ms, a.point != Point.HELD)
+        with self._database.write() as connection:
+            found = connection.execute(left.values(next_ms=now_ms)).rowcount
+            connection.commit()
+        return found
+
+    def forget(self, before: Mapping[str, int], limit: int) -> int:
+        """Delete at most about ``limit`` rows each of idempotency_keys and callbacks older than ``before`` (name -> ms)."""
+        times = {"idempotency_keys": t.idempotency_keys.c.create_ms, "callbacks": t.callbacks.c.taken_ms}
+        gone = 0
+        with self._database.write() as connection:
+            for name, until in before.items():
+                column = times[name]
+                oldest = sa.select(column).where(column < until).order_by(column).limit(limit).subquery()
+                newest = connection.execute(sa.select(sa.func.max(oldest.c[0]))).scalar()
+                if newest is not None:
+                    gone += connection.execute(sa.delete(column.table).where(column <= newest)).rowcount
+            connection.commit()
+        return gone
 
     def balance(self, key: AccountKey) -> tuple[int, int]:
         """Return an account's balance and when it last changed; (0, 0) where there is none."""
@@ -215,9 +263,16 @@ class SqlStore:
             row = connection.execute(query).one_or_none()
         return (0, 0) if row is None else (row.balance_minor, row.update_ms)
 
-    def _page(self, query: sa.Select[Any], by: sa.Column[int], page: Page) -> Sequence[Any]:
-        after = page.after_id()
-        if after is not None:
-            query = query.where(by < after)
-        with self._database.read() as connection:
-            return connection.execute(query.order_by(by.desc()).limit(page.limit)).all()
+
+def _payments(connection: sa.Connection, query: sa.Select[Any]) -> list[Payment]:
+    found = [rows.payment_of(row) for row in connection.execute(query)]
+    charges(connection, found)
+    return found
+
+
+def paged(query: sa.Select[Any], by: sa.Column[int], page: Page) -> sa.Select[Any]:
+    """Narrow a query to a page, the newest first, and one row more."""
+    after = page.after_id()
+    if after is not None:
+        query = query.where(by < after)
+    return query.order_by(by.desc()).limit(page.limit)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from services.kernel.errors import DomainError
 from services.kernel.money import Money
-from services.payment import states
 from services.payment.domain import AccountKey
 from services.payment.domain.ledger import USER_BALANCE
+from services.payment.domain.payment import AT_REST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from services.kernel.pages import Page
     from services.payment.domain import Payment, Refund
     from services.payment.ports import Ports
-
-AT_REST = frozenset({states.SUCCESS, states.FAILED, states.CLOSED, states.PARTIALLY_REFUNDED, states.REFUNDED})
-"""The states that the status cache holds."""
 
 
 def get_payment(ports: Ports, payment_id: int, owner: int | None) -> Payment:
@@ -44,6 +41,15 @@ def list_refunds(ports: Ports, payment_id: int, owner: int | None, page: Page) -
     """Return a page of a payment's refunds, newest first. Refuses with PAYMENT_NOT_FOUND."""
     get_payment(ports, payment_id, owner)
     return page.cut(ports.store.refunds_of(payment_id, page), lambda r: r.id)
+
+
+def get_refund(ports: Ports, refund_id: int, owner: int | None) -> Refund:
+    """Return a refund; ``owner`` narrows it to those of one user's payments. Refuses with REFUND_NOT_FOUND."""
+    refund = ports.store.refund(refund_id)
+    payment = None if refund is None else ports.store.payment(refund.payment_id, owner)
+    if refund is None or payment is None:
+        raise DomainError("REFUND_NOT_FOUND", refund_id=refund_id)
+    return refund
 
 
 def get_balance(ports: Ports, user_id: int, currency_code: str) -> tuple[AccountKey, int, int]:

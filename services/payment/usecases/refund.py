@@ -6,18 +6,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.kernel.errors import DomainError
-from services.kernel.idempotency import Answer, IdempotencyKey, Once
+from services.kernel.idempotency import IdempotencyKey, InFlight, Once, Outcome
 from services.kernel.ids import shard_of
 from services.kernel.money import Money
 from services.payment import states
-from services.payment.domain import Book, Payment, Refund, check_refundable
+from services.payment.domain import Attempt, Book, Kind, Method, Payment, Refund, check_refundable
+from services.payment.domain.attempt import LEASE_MS
 from services.payment.domain.ledger import transfer
 from services.payment.ports import Change, Moved
+from services.payment.usecases.settling import accounts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from services.kernel.caller import Caller
+    from services.kernel.idempotency import Scope
     from services.payment.ports import Ports, Transaction
 
 
@@ -42,8 +45,11 @@ class RefundRejected:
     reject_reason: str
 
 
-def refund_payments(ports: Ports, items: Sequence[RefundPayment]) -> list[Answer]:
-    """Answer each item with its rendered payment and refund, or with its refusal."""
+def refund_payments(ports: Ports, items: Sequence[RefundPayment]) -> list[Outcome]:
+    """Answer each item with its rendered payment and refund, or with its refusal.
+
+    A refund through a provider is set aside, and in flight until the provider was asked.
+    """
     keys = [item.key for item in items]
     ports.cache.hold({item.payment_id for item in items})  # from here on nobody remembers them as they were
     with ports.store.transaction() as tx:
@@ -56,15 +62,17 @@ def refund_payments(ports: Ports, items: Sequence[RefundPayment]) -> list[Answer
                 owner = item.caller.owns_or("payments:refund")
                 if payment is None or (owner is not None and payment.user_id != owner):
                     raise DomainError("PAYMENT_NOT_FOUND", payment_id=item.payment_id)
-                refund = _give_back(ports, change, payment, check_refundable(payment, item.amount), item.note)
-                once.settle(place, ports.render.refunded(payment, refund))
+                amount = check_refundable(payment, item.amount)
+                refund, attempt = give_back(ports, change, payment, amount, item.note, item.key.scope)
+                done = ports.render.refunded(payment, refund) if attempt is None else InFlight(attempt.id, attempt)
+                once.settle(place, done)
             except DomainError as refusal:
                 once.settle(place, refusal)
-        change.answers = once.kept(business=ports.business)
+        change.answers, change.held = once.kept(business=ports.business), once.held()
         tx.write(change)
         tx.commit()
     _tell(ports, change)
-    return once.done()
+    return once.outcomes()
 
 
 def refund_rejected(ports: Ports, items: Sequence[RefundRejected]) -> list[DomainError | None]:
@@ -83,7 +91,8 @@ def refund_rejected(ports: Ports, items: Sequence[RefundRejected]) -> list[Domai
         for payment in payments.values():
             if payment.status in {states.SUCCESS, states.PARTIALLY_REFUNDED} and payment.refundable:
                 try:
-                    _give_back(ports, change, payment, payment.refundable, owed[payment.id].reject_reason)
+                    note = owed[payment.id].reject_reason
+                    give_back(ports, change, payment, payment.refundable, note, None)
                 except DomainError as refusal:
                     failed[payment.id] = refusal
         done = [item for item in items if item.event_id in unseen and item.payment_id not in failed]
@@ -103,29 +112,45 @@ def _tell(ports: Ports, change: Change) -> None:
 def _open(ports: Ports, tx: Transaction, payment_ids: Iterable[int]) -> tuple[Change, dict[int, Payment]]:
     """Lock the payments, then the accounts that their refunds touch."""
     payments = tx.payments(set(payment_ids))
-    accounts = {p.balance_account for p in payments.values()} | {
-        p.merchant_account(ports.merchant_id) for p in payments.values()
-    }
+    accounts = {key for payment in payments.values() for key in accounts_of(payment, ports.merchant_id)}
     return Change(ports.clock.now_ms(), book=Book(tx.accounts(accounts))), payments
 
 
-def _give_back(ports: Ports, change: Change, payment: Payment, amount: int, note: str) -> Refund:
-    refund = Refund(ports.ids.next(shard_of(payment.user_id)), payment.id,
-                    Money(payment.amount.currency_code, amount), note, states.REFUND_SUCCESS,
-                    change.now_ms, change.now_ms)  # fmt: skip
+def give_back(
+    ports: Ports, change: Change, payment: Payment, amount: int, note: str, scope: Scope | None
+) -> tuple[Refund, Attempt | None]:
+    """Refund ``amount`` minor units: a balance at once; through a provider by an attempt, which ``scope`` waits for.
+
+    `check_refundable` was asked before. Without a ``scope`` nobody waits: the completer takes the attempt up.
+    """
+    now, money = change.now_ms, Money(payment.amount.currency_code, amount)
+    balance = payment.method is Method.BALANCE
+    status = states.REFUND_SUCCESS if balance else states.REFUND_PENDING
+    refund = Refund(ports.ids.next(shard_of(payment.user_id)), payment.id, money, note, status, now, now)
+    kind, credit = ("refund", payment.balance_account) if balance else ("refund_payable", None)
+    merchant = payment.merchant_account(ports.merchant_id)
+    credit = credit or payment.payable_account(ports.merchant_id)
     assert change.book is not None
-    change.book.post(
-        transfer(
-            ports.ids.next(0),
-            "refund",
-            refund.id,
-            payment.merchant_account(ports.merchant_id),
-            payment.balance_account,
-            amount,
-        )
-    )
-    step = payment.refund(amount, change.now_ms)
-    change.moved.append(Moved(step, payment, refund))
+    change.book.post(transfer(ports.ids.next(0), kind, refund.id, merchant, credit, amount))
     change.refunds.append(refund)
     change.changed_payments[payment.id] = payment
-    return refund
+    if balance:
+        change.moved.append(Moved(payment.refund(amount, now), payment, refund))
+        return refund, None
+    payment.set_aside(amount)
+    attempt = _attempt(ports, payment, refund, scope, now)
+    change.new_attempts.append(attempt)
+    return refund, attempt
+
+
+def _attempt(ports: Ports, payment: Payment, refund: Refund, scope: Scope | None, now_ms: int) -> Attempt:
+    """What the provider is to be asked, under our number for the refund."""
+    charge = payment.charge
+    assert charge is not None, "a payment through a provider has a charge"
+    payer = {"charge_request_id": charge.request_id, "charged": str(payment.captured), "reason": refund.note}
+    return Attempt(
+        id=refund.id, payment_id=payment.id, refund_id=refund.id, kind=Kind.REFUND, method=payment.method,
+        request_id=refund.refund_no, amount=refund.amount, create_ms=now_ms, update_ms=now_ms,
+        next_ms=now_ms + LEASE_MS if scope else now_ms, owner=ports.outside.instance, scope=scope, payer=payer,
+        provider_id=charge.provider_id,
+    )  # fmt: skip

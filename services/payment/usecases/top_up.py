@@ -1,4 +1,4 @@
-"""TopUpBalance: money that an operator received from a user goes to the user's balance."""
+"""TopUpBalance and WithdrawBalance: money that operators received from users, or pay out to them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.payment.domain.ledger import FUNDING_CLEARING, USER_BALANCE, trans
 from services.payment.ports import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from services.kernel.caller import Caller
     from services.kernel.money import Money
@@ -29,8 +29,32 @@ class TopUpBalance:
     amount: Money
 
 
+@dataclass(frozen=True, slots=True)
+class WithdrawBalance:
+    """Book ``amount`` from a user's balance to funding clearing, out of which operators pay the user."""
+
+    caller: Caller
+    key: IdempotencyKey
+    user_id: int
+    amount: Money
+
+
 def top_up_balances(ports: Ports, items: Sequence[TopUpBalance]) -> list[Answer]:
     """Answer each item with the rendered balance afterwards, or with BALANCE_LIMIT_EXCEEDED."""
+    return _move(ports, items, "top_up", ports.render.topped_up)
+
+
+def withdraw_balances(ports: Ports, items: Sequence[WithdrawBalance]) -> list[Answer]:
+    """Answer each item with the rendered balance afterwards, or with BALANCE_INSUFFICIENT."""
+    return _move(ports, items, "withdrawal", ports.render.withdrawn)
+
+
+def _move(
+    ports: Ports,
+    items: Sequence[TopUpBalance | WithdrawBalance],
+    kind: str,
+    render: Callable[[AccountKey, int, int], bytes],
+) -> list[Answer]:
     keys = [item.key for item in items]
     with ports.store.transaction() as tx:
         once = Once(keys, tx.stored(keys))
@@ -40,10 +64,11 @@ def top_up_balances(ports: Ports, items: Sequence[TopUpBalance]) -> list[Answer]
         change = Change(ports.clock.now_ms(), book=book)
         for place, item in zip(once.fresh, asked, strict=True):
             booking = ports.ids.next(0)
-            debit, credit = _clearing(ports, item), _balance(item)
+            balance, clearing = _balance(item), _clearing(ports, item)
+            debit, credit = (clearing, balance) if isinstance(item, TopUpBalance) else (balance, clearing)
             try:
-                book.post(transfer(booking, "top_up", booking, debit, credit, item.amount.minor_units))
-                once.settle(place, ports.render.topped_up(credit, book.balance(credit), change.now_ms))
+                book.post(transfer(booking, kind, booking, debit, credit, item.amount.minor_units))
+                once.settle(place, render(balance, book.balance(balance), change.now_ms))
             except DomainError as refusal:
                 once.settle(place, refusal)
         change.answers = once.kept(business=ports.business)
@@ -52,9 +77,9 @@ def top_up_balances(ports: Ports, items: Sequence[TopUpBalance]) -> list[Answer]
     return once.done()
 
 
-def _balance(item: TopUpBalance) -> AccountKey:
+def _balance(item: TopUpBalance | WithdrawBalance) -> AccountKey:
     return AccountKey(USER_BALANCE, item.user_id, item.amount.currency_code)
 
 
-def _clearing(ports: Ports, item: TopUpBalance) -> AccountKey:
+def _clearing(ports: Ports, item: TopUpBalance | WithdrawBalance) -> AccountKey:
     return AccountKey(FUNDING_CLEARING, ports.merchant_id, item.amount.currency_code)

@@ -18,7 +18,7 @@ def test_folder_when_made(tmp_path: Path) -> None:
     (folder.run / "payment-1.sock").touch()
     folder.make()
     assert list(folder.run.iterdir()) == []
-    closed = [folder.path, folder.pki, folder.logs, folder.envoy]
+    closed = [folder.path, folder.pki, folder.logs, folder.envoy, folder.vault_keys, folder.files]
     assert [path.stat().st_mode & 0o077 for path in closed] == [0] * len(closed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,11 @@ import pytest
 from services.cli import children
 from services.cli.folder import Folder
 from services.cli.layout import EDGE, Layout, lay_out
-from services.cli.settings import up_settings
+from services.cli.preflight import _settings_of
+from services.cli.settings import ROOMS, up_settings
+from services.payment.settings import Settings as PaymentSettings
+from services.platform.settings import PREFIX, load
+from services.sandbox.settings import Settings as SandboxSettings
 
 ADMIN = {"username": "operator", "password": "known to user alone"}
 GIVEN = {
@@ -58,6 +63,34 @@ def test_environ_when_instances_share_a_database(layout: Layout) -> None:
         "PAYMESH_MESH_ADDRESS",
         "PAYMESH_METRICS_PORT",
     }
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_environ_when_a_service_reads_it(layout: Layout, room: str) -> None:
+    """What `up` tells a service is a setting of it by that name, of a value that it takes."""
+    environ = layout.service_environ(layout.of([room])[0], ADMIN)
+    (settings,) = _settings_of(room)
+    known = {PREFIX + each.name.upper() for each in fields(settings)}
+    told = {name for name in environ if name.startswith(PREFIX)}
+    assert told - known == {*GIVEN, "PAYMESH_FAILPOINT"} - {"PAYMESH_RISK_DATABASE_URL"}
+    assert load(settings, environ).data == layout.folder.path
+
+
+def test_environ_when_payment_meets_its_providers(layout: Layout) -> None:
+    """Payment finds keys, providers and its own public address; the sandbox has the other half of the keys, and our CA."""
+    payment, sandbox = layout.service_environ(layout.of(["payment"])[0], ADMIN), children.sandbox(layout).environ
+    there, folder = f"http://127.0.0.1:{layout.sandbox_http}", layout.folder.path
+    settings = load(PaymentSettings, payment)
+    assert settings.alipay_url == f"{there}/alipay/gateway.do"
+    assert settings.wechat_url == settings.cards_url == there
+    assert settings.public_url == f"https://127.0.0.1:{layout.rest}"
+    assert (settings.vault_keys, settings.files) == (f"{folder}/vault-keys", f"{folder}/files")
+    told = load(SandboxSettings, sandbox)
+    assert settings.providers == f"{told.sandbox_folder}/merchant" == f"{folder}/providers/merchant"
+    assert (told.sandbox_ca, told.sandbox_time_scale) == (str(layout.folder.ca), 0.01)
+    assert told.sandbox_http == layout.sandbox_http
+    others = [layout.service_environ(each, ADMIN) for each in layout.instances if each.service != "payment"]
+    assert [environ for environ in others if {"PAYMESH_PROVIDERS", "PAYMESH_VAULT_KEYS"} & environ.keys()] == []
 
 
 def test_children_when_stopped_by_tier(layout: Layout) -> None:

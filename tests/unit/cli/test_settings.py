@@ -25,6 +25,7 @@ def test_settings_when_nothing_is_said() -> None:
     settings = up_settings({})
     assert (settings.rest_port, settings.grpc_port) == (8443, 8444)
     assert (settings.redis_url, settings.kafka, dict(settings.databases)) == ("", "", {})
+    assert settings.sandbox_time_scale == 0.01
     assert settings.instances == {room: 2 if room == "payment" else 1 for room in ROOMS}
 
 
@@ -49,6 +50,7 @@ def test_settings_when_everything_is_wrong() -> None:
         "PAYMESH_REST_PORT": "70000",
         "PAYMESH_GRPC_PORT": "x",
         "PAYMESH_METRICS": "perhaps",
+        "PAYMESH_SANDBOX_TIME_SCALE": "7",
         "PAYMESH_REDIS_URL": "10.0.0.1:6379",
         "PAYMESH_CONFIG_INSTANCES": "2",
         "PAYMESH_USER_DATABASE_URL": "a file",
@@ -84,7 +86,7 @@ def test_service_settings_when_out_of_range() -> None:
 def test_unknown_when_a_name_is_misspelt() -> None:
     """A variable that nobody reads is named, with the setting that it resembles; those of every service are known."""
     known = ("REST_PORT", "METRICS", "ORDER_INSTANCES", "USER_DATABASE_URL", "DATA", "HOLD_S", "SMTP", "ADMIN_PASSWORD",
-             "SANDBOX_HTTP", "TRACE_RATIO", "CA_DIR")  # fmt: skip
+             "SANDBOX_HTTP", "TRACE_RATIO", "CA_DIR", "PROVIDERS", "PUBLIC_URL", "VAULT_KEYS")  # fmt: skip
     environ = {f"PAYMESH_{name}": "" for name in known} | {"PATH": "", "XPAYMESH_Y": ""}
     assert unknown(environ) == []
     misspelt, foreign = unknown(environ | {"PAYMESH_METRIC": "1", "PAYMESH_zzzzzz": ""})

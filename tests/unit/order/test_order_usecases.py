@@ -75,8 +75,8 @@ def success(order: Order, payment_id: int = 9, event: str = "e1", amount: Money 
 
 
 def refund(order: Order, payment_id: int = 9, event: str = "r1", refunded: int | None = None) -> PaymentRefunded:
-    given_back = order.amount if refunded is None else Money("CNY", refunded)
-    return PaymentRefunded(event, payment_id, order.id, order.amount, given_back)
+    whole = refunded is None or refunded == order.amount.minor_units
+    return PaymentRefunded(event, payment_id, order.id, order.amount, whole)
 
 
 def cancel(order: Order, by: Caller | None = None) -> SetOrderStatus:
@@ -85,6 +85,14 @@ def cancel(order: Order, by: Caller | None = None) -> SetOrderStatus:
 
 def reasons(outcomes: Sequence[object]) -> list[str]:
     return [o.reason if isinstance(o, DomainError) else "" for o in outcomes]
+
+
+def test_refund_beside_the_order_changes_nothing(room: FakeOrders) -> None:
+    """A payment that gave its order up gives its money back beside it: the order still waits to be paid."""
+    order = placed(room)
+    beside = PaymentRefunded("r9", 9, order.id, order.amount, whole=True, beside_order=True)
+    assert reasons(usecases.refund_orders(room.ports, [beside])) == [""]
+    assert status(room, order) == states.PENDING
 
 
 def test_batch_gives_the_stock_in_sequence_when_it_is_short(room: FakeOrders) -> None:
@@ -183,7 +191,7 @@ def test_order_that_rejected_a_payment_can_be_paid_by_the_right_one(room: FakeOr
     """A wrong amount ends nothing: the order waits on, and the rejected payment's refund does not touch it."""
     order = placed(room)
     usecases.pay_orders(room.ports, [success(order, amount=Money("CNY", 1))])
-    usecases.refund_orders(room.ports, [PaymentRefunded("r1", 9, order.id, Money("CNY", 1), Money("CNY", 1))])
+    usecases.refund_orders(room.ports, [PaymentRefunded("r1", 9, order.id, Money("CNY", 1), whole=True)])
     assert status(room, order) == states.PENDING
     usecases.pay_orders(room.ports, [success(order, payment_id=10, event="e2")])
     assert status(room, order) == states.PAID

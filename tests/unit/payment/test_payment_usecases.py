@@ -9,7 +9,7 @@ import pytest
 
 from services.kernel.caller import Caller
 from services.kernel.errors import DomainError
-from services.kernel.idempotency import Answer, IdempotencyKey, Scope
+from services.kernel.idempotency import Answer, IdempotencyKey, InFlight, Scope
 from services.kernel.money import MINOR_UNITS_MAX, Money
 from services.kernel.pages import Page
 from services.payment import states, usecases
@@ -76,6 +76,7 @@ def refund(
     stated = IdempotencyKey(Scope(who.subject, "RefundPayment", key), str((payment_id, amount)).encode())
     wanted = None if amount is None else Money("CNY", amount)
     [answer] = usecases.refund_payments(world.ports, [usecases.RefundPayment(who, stated, payment_id, wanted, "")])
+    assert not isinstance(answer, InFlight)
     return answer
 
 

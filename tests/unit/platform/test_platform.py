@@ -6,8 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from google.api import httpbody_pb2
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
+from paymesh.mesh.v1 import policy_pb2
+from paymesh.payment.v1 import payment_service_pb2
 from paymesh.user.v1 import user_service_pb2
 from services.contract.load import contract
 from services.kernel.errors import DomainError
@@ -75,3 +81,47 @@ def test_logs_never_show_what_the_contract_calls_sensitive() -> None:
         username="ann", email="ann@example.com", password="correct horse", phone="+8613800000000"
     )
     assert redacted(request) == {"username": "ann", "email": "***", "password": "***", "phone": "***"}
+
+
+CANARY = "4242424242424242"
+
+
+@pytest.mark.parametrize("request_name", sorted(method.request for method in contract().methods.values()))
+def test_logs_never_show_a_field_that_has_a_data_class(request_name: str) -> None:
+    """Whatever a caller sends: each text with a data class is masked, however deep it lies, and the others are shown."""
+    request = message_factory.GetMessageClass(descriptor_pool.Default().FindMessageTypeByName(request_name))()
+    hidden, shown = _fill(request)
+    said = repr(redacted(request))
+    assert CANARY not in said
+    assert said.count("***") == hidden
+    assert said.count("plain") == shown
+
+
+def test_logs_never_show_what_a_callback_says() -> None:
+    """A forged one is logged as refused, and may be a MiB that a stranger wrote."""
+    body = httpbody_pb2.HttpBody(content_type="text/plain", data=CANARY.encode())
+    request = payment_service_pb2.HandleCallbackRequest(provider="alipay", body=body)
+    assert redacted(request) == {"provider": "alipay", "body": "***"}
+
+
+def _fill(message: Message) -> tuple[int, int]:
+    """Put the canary into every field with a data class, and "plain" into every other text; return how many of each."""
+    hidden = shown = 0
+    for field in message.DESCRIPTOR.fields:
+        classed = field.GetOptions().Extensions[policy_pb2.data_class] != policy_pb2.DATA_CLASS_UNSPECIFIED
+        if field.message_type is not None and field.message_type.full_name == "google.api.HttpBody":
+            getattr(message, field.name).data = CANARY.encode()
+            hidden += 1
+        elif field.message_type is not None and not classed:
+            value = getattr(message, field.name)
+            more = _fill(value.add() if field.is_repeated else value)
+            hidden, shown = hidden + more[0], shown + more[1]
+        elif field.type == FieldDescriptor.TYPE_STRING:
+            text = CANARY if classed else "plain"
+            message.ClearField(field.name)
+            if field.is_repeated:
+                getattr(message, field.name).append(text)
+            else:
+                setattr(message, field.name, text)
+            hidden, shown = hidden + classed, shown + (not classed)
+    return hidden, shown

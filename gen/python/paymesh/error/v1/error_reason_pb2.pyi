@@ -112,6 +112,36 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The currency is not the one of the payment, or not one that paymesh takes."""
     ERROR_REASON_BALANCE_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 311
     """A balance cannot hold more."""
+    ERROR_REASON_PAYMENT_DECLINED: _ErrorReason.ValueType  # 312
+    """The provider refused to take the money."""
+    ERROR_REASON_PAYMENT_METHOD_NOT_FOUND: _ErrorReason.ValueType  # 313
+    """The caller keeps no such card."""
+    ERROR_REASON_SCENE_UNSUPPORTED: _ErrorReason.ValueType  # 314
+    """The method cannot be paid in this scene, or the scene needs more than was said."""
+    ERROR_REASON_CAPTURE_EXCEEDS_AUTHORIZED: _ErrorReason.ValueType  # 315
+    """More would be captured than the issuer holds."""
+    ERROR_REASON_PROVIDER_REFUSED: _ErrorReason.ValueType  # 316
+    """The provider refused a capture, a void, a close or a refund."""
+    ERROR_REASON_REFUND_NOT_FOUND: _ErrorReason.ValueType  # 317
+    """No refund of this id that the caller may see."""
+    ERROR_REASON_CALLBACK_REFUSED: _ErrorReason.ValueType  # 318
+    """A callback that is not the provider's, or says what cannot be so."""
+    ERROR_REASON_PAYMENT_METHOD_LIMIT_REACHED: _ErrorReason.ValueType  # 319
+    """The caller keeps as many cards as one may."""
+    ERROR_REASON_PAYMENT_EXPIRED: _ErrorReason.ValueType  # 320
+    """Nobody paid in time; stands in failure_reason."""
+    ERROR_REASON_PAYMENT_CANCELLED: _ErrorReason.ValueType  # 321
+    """The payer or the merchant ended it before it was paid; stands in failure_reason."""
+    ERROR_REASON_REVIEW_NOT_FOUND: _ErrorReason.ValueType  # 322
+    """No review of this id."""
+    ERROR_REASON_REVIEW_STATUS_CONFLICT: _ErrorReason.ValueType  # 323
+    """The review's state does not allow this, or its decision does not fit it."""
+    ERROR_REASON_REVIEW_NEEDS_SECOND_PERSON: _ErrorReason.ValueType  # 324
+    """Who proposed cannot decide."""
+    ERROR_REASON_BILL_NOT_AVAILABLE: _ErrorReason.ValueType  # 325
+    """The provider has no bill of this day yet, or does not answer."""
+    ERROR_REASON_BILL_NOT_FOUND: _ErrorReason.ValueType  # 326
+    """No bill of this id."""
     ERROR_REASON_RULE_NOT_FOUND: _ErrorReason.ValueType  # 401
     """No rule of this id."""
     ERROR_REASON_RULE_NAME_TAKEN: _ErrorReason.ValueType  # 402
@@ -222,6 +252,36 @@ ERROR_REASON_CURRENCY_UNSUPPORTED: ErrorReason.ValueType  # 310
 """The currency is not the one of the payment, or not one that paymesh takes."""
 ERROR_REASON_BALANCE_LIMIT_EXCEEDED: ErrorReason.ValueType  # 311
 """A balance cannot hold more."""
+ERROR_REASON_PAYMENT_DECLINED: ErrorReason.ValueType  # 312
+"""The provider refused to take the money."""
+ERROR_REASON_PAYMENT_METHOD_NOT_FOUND: ErrorReason.ValueType  # 313
+"""The caller keeps no such card."""
+ERROR_REASON_SCENE_UNSUPPORTED: ErrorReason.ValueType  # 314
+"""The method cannot be paid in this scene, or the scene needs more than was said."""
+ERROR_REASON_CAPTURE_EXCEEDS_AUTHORIZED: ErrorReason.ValueType  # 315
+"""More would be captured than the issuer holds."""
+ERROR_REASON_PROVIDER_REFUSED: ErrorReason.ValueType  # 316
+"""The provider refused a capture, a void, a close or a refund."""
+ERROR_REASON_REFUND_NOT_FOUND: ErrorReason.ValueType  # 317
+"""No refund of this id that the caller may see."""
+ERROR_REASON_CALLBACK_REFUSED: ErrorReason.ValueType  # 318
+"""A callback that is not the provider's, or says what cannot be so."""
+ERROR_REASON_PAYMENT_METHOD_LIMIT_REACHED: ErrorReason.ValueType  # 319
+"""The caller keeps as many cards as one may."""
+ERROR_REASON_PAYMENT_EXPIRED: ErrorReason.ValueType  # 320
+"""Nobody paid in time; stands in failure_reason."""
+ERROR_REASON_PAYMENT_CANCELLED: ErrorReason.ValueType  # 321
+"""The payer or the merchant ended it before it was paid; stands in failure_reason."""
+ERROR_REASON_REVIEW_NOT_FOUND: ErrorReason.ValueType  # 322
+"""No review of this id."""
+ERROR_REASON_REVIEW_STATUS_CONFLICT: ErrorReason.ValueType  # 323
+"""The review's state does not allow this, or its decision does not fit it."""
+ERROR_REASON_REVIEW_NEEDS_SECOND_PERSON: ErrorReason.ValueType  # 324
+"""Who proposed cannot decide."""
+ERROR_REASON_BILL_NOT_AVAILABLE: ErrorReason.ValueType  # 325
+"""The provider has no bill of this day yet, or does not answer."""
+ERROR_REASON_BILL_NOT_FOUND: ErrorReason.ValueType  # 326
+"""No bill of this id."""
 ERROR_REASON_RULE_NOT_FOUND: ErrorReason.ValueType  # 401
 """No rule of this id."""
 ERROR_REASON_RULE_NAME_TAKEN: ErrorReason.ValueType  # 402

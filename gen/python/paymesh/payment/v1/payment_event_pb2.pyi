@@ -87,6 +87,7 @@ class PaymentSuccess(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     AMOUNT_FIELD_NUMBER: _builtins.int
     METHOD_FIELD_NUMBER: _builtins.int
+    CAPTURED_FIELD_NUMBER: _builtins.int
     payment_id: _builtins.int
     """Id of the payment."""
     version: _builtins.int
@@ -107,6 +108,10 @@ class PaymentSuccess(_message.Message):
     def amount(self) -> _money_pb2.Money:
         """What is paid."""
 
+    @_builtins.property
+    def captured(self) -> _money_pb2.Money:
+        """What was taken: less than the amount where a card was captured in part."""
+
     def __init__(
         self,
         *,
@@ -118,10 +123,11 @@ class PaymentSuccess(_message.Message):
         user_id: _builtins.int = ...,
         amount: _money_pb2.Money | None = ...,
         method: _payment_pb2.Payment.Method.ValueType = ...,
+        captured: _money_pb2.Money | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "event_time", b"event_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "captured", b"captured", "event_time", b"event_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "event_time", b"event_time", "method", b"method", "order_id", b"order_id", "payment_id", b"payment_id", "payment_no", b"payment_no", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "captured", b"captured", "event_time", b"event_time", "method", b"method", "order_id", b"order_id", "payment_id", b"payment_id", "payment_no", b"payment_no", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -202,6 +208,8 @@ class PaymentRefunded(_message.Message):
     REFUND_ID_FIELD_NUMBER: _builtins.int
     REFUND_AMOUNT_FIELD_NUMBER: _builtins.int
     REFUNDED_FIELD_NUMBER: _builtins.int
+    CAPTURED_FIELD_NUMBER: _builtins.int
+    BESIDE_ORDER_FIELD_NUMBER: _builtins.int
     payment_id: _builtins.int
     """Id of the payment."""
     version: _builtins.int
@@ -216,6 +224,8 @@ class PaymentRefunded(_message.Message):
     """How it is paid."""
     refund_id: _builtins.int
     """Id of the refund."""
+    beside_order: _builtins.bool
+    """True: it is no payment of the order any more, which can be paid by another; its money goes back beside it."""
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
         """When it happened."""
@@ -232,6 +242,10 @@ class PaymentRefunded(_message.Message):
     def refunded(self) -> _money_pb2.Money:
         """What was given back in all."""
 
+    @_builtins.property
+    def captured(self) -> _money_pb2.Money:
+        """What was taken: less than the amount where a card was captured in part."""
+
     def __init__(
         self,
         *,
@@ -246,10 +260,12 @@ class PaymentRefunded(_message.Message):
         refund_id: _builtins.int = ...,
         refund_amount: _money_pb2.Money | None = ...,
         refunded: _money_pb2.Money | None = ...,
+        captured: _money_pb2.Money | None = ...,
+        beside_order: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "event_time", b"event_time", "refund_amount", b"refund_amount", "refunded", b"refunded"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "captured", b"captured", "event_time", b"event_time", "refund_amount", b"refund_amount", "refunded", b"refunded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "event_time", b"event_time", "method", b"method", "order_id", b"order_id", "payment_id", b"payment_id", "payment_no", b"payment_no", "refund_amount", b"refund_amount", "refund_id", b"refund_id", "refunded", b"refunded", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "beside_order", b"beside_order", "captured", b"captured", "event_time", b"event_time", "method", b"method", "order_id", b"order_id", "payment_id", b"payment_id", "payment_no", b"payment_no", "refund_amount", b"refund_amount", "refund_id", b"refund_id", "refunded", b"refunded", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

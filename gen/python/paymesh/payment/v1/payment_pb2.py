@@ -27,7 +27,7 @@ from paymesh.mesh.v1 import policy_pb2 as paymesh_dot_mesh_dot_v1_dot_policy__pb
 from paymesh.type.v1 import money_pb2 as paymesh_dot_type_dot_v1_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n paymesh/payment/v1/payment.proto\x12\x12paymesh.payment.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpaymesh/mesh/v1/policy.proto\x1a\x1bpaymesh/type/v1/money.proto\"\xcd\x0b\n\x07Payment\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x12\n\npayment_no\x18\x02 \x01(\t\x12\x10\n\x08order_id\x18\x03 \x01(\x03\x12\x0f\n\x07user_id\x18\x04 \x01(\x03\x12&\n\x06\x61mount\x18\x05 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12(\n\x08refunded\x18\x06 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12\x32\n\x06method\x18\x07 \x01(\x0e\x32\".paymesh.payment.v1.Payment.Method\x12\x32\n\x06status\x18\x08 \x01(\x0e\x32\".paymesh.payment.v1.Payment.Status\x12\x16\n\x0e\x66\x61ilure_reason\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"p\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x11\n\rMETHOD_ALIPAY\x10\x01\x12\x11\n\rMETHOD_WECHAT\x10\x02\x12\x14\n\x10METHOD_BANK_CARD\x10\x03\x12\x12\n\x0eMETHOD_BALANCE\x10\x04\"\xd8\x07\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x90\x01\n\x0eSTATUS_PENDING\x10\x01\x1a|\xca\xbb\x18x\n\x11STATUS_AUTHORIZED\n\x11STATUS_PROCESSING\n\x0eSTATUS_SUCCESS\n\rSTATUS_FAILED\n\rSTATUS_CLOSED\n\rSTATUS_REVIEW\x12\x11payment.initiated\x18\x01\x12k\n\x11STATUS_AUTHORIZED\x10\x02\x1aT\xca\xbb\x18P\n\x11STATUS_PROCESSING\n\x0eSTATUS_SUCCESS\n\rSTATUS_FAILED\n\rSTATUS_CLOSED\n\rSTATUS_REVIEW\x12h\n\x11STATUS_PROCESSING\x10\x03\x1aQ\xca\xbb\x18M\n\x0eSTATUS_SUCCESS\n\rSTATUS_FAILED\n\x0eSTATUS_UNKNOWN\n\rSTATUS_CLOSED\n\rSTATUS_REVIEW\x12U\n\x0eSTATUS_UNKNOWN\x10\x04\x1a\x41\xca\xbb\x18=\n\x0eSTATUS_SUCCESS\n\rSTATUS_FAILED\n\rSTATUS_CLOSED\n\rSTATUS_REVIEW\x12\x64\n\x0eSTATUS_SUCCESS\x10\x05\x1aP\xca\xbb\x18L\n\x19STATUS_PARTIALLY_REFUNDED\n\x0fSTATUS_REFUNDED\n\rSTATUS_REVIEW\x12\x0fpayment.success\x12\x36\n\rSTATUS_FAILED\x10\x06\x1a#\xca\xbb\x18\x1f\n\rSTATUS_REVIEW\x12\x0epayment.failed\x12\x36\n\rSTATUS_CLOSED\x10\x07\x1a#\xca\xbb\x18\x1f\n\rSTATUS_REVIEW\x12\x0epayment.failed\x12p\n\x19STATUS_PARTIALLY_REFUNDED\x10\x08\x1aQ\xca\xbb\x18M\n\x19STATUS_PARTIALLY_REFUNDED\n\x0fSTATUS_REFUNDED\n\rSTATUS_REVIEW\x12\x10payment.refunded\x12:\n\x0fSTATUS_REFUNDED\x10\t\x1a%\xca\xbb\x18!\n\rSTATUS_REVIEW\x12\x10payment.refunded\x12q\n\rSTATUS_REVIEW\x10\n\x1a^\xca\xbb\x18Z\n\x0eSTATUS_SUCCESS\n\rSTATUS_FAILED\n\rSTATUS_CLOSED\n\x19STATUS_PARTIALLY_REFUNDED\n\x0fSTATUS_REFUNDED\"\x97\x03\n\x06Refund\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x11\n\trefund_no\x18\x02 \x01(\t\x12\x12\n\npayment_id\x18\x03 \x01(\x03\x12&\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12\x0c\n\x04note\x18\x05 \x01(\t\x12\x31\n\x06status\x18\x06 \x01(\x0e\x32!.paymesh.payment.v1.Refund.Status\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8e\x01\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x39\n\x0eSTATUS_PENDING\x10\x01\x1a%\xca\xbb\x18!\n\x0eSTATUS_SUCCESS\n\rSTATUS_FAILED\x18\x01\x12\x18\n\x0eSTATUS_SUCCESS\x10\x02\x1a\x04\xca\xbb\x18\x00\x12\x17\n\rSTATUS_FAILED\x10\x03\x1a\x04\xca\xbb\x18\x00\"s\n\x07\x42\x61lance\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12&\n\x06\x61mount\x18\x02 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12/\n\x0bupdate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n paymesh/payment/v1/payment.proto\x12\x12paymesh.payment.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpaymesh/mesh/v1/policy.proto\x1a\x1bpaymesh/type/v1/money.proto\"\xaf\x0f\n\x07Payment\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x12\n\npayment_no\x18\x02 \x01(\t\x12\x10\n\x08order_id\x18\x03 \x01(\x03\x12\x0f\n\x07user_id\x18\x04 \x01(\x03\x12&\n\x06\x61mount\x18\x05 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12(\n\x08refunded\x18\x06 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12\x32\n\x06method\x18\x07 \x01(\x0e\x32\".paymesh.payment.v1.Payment.Method\x12\x32\n\x06status\x18\x08 \x01(\x0e\x32\".paymesh.payment.v1.Payment.Status\x12\x16\n\x0e\x66\x61ilure_reason\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x08\x63\x61ptured\x18\x0c \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12)\n\trefunding\x18\r \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12\x30\n\x05scene\x18\x0e \x01(\x0e\x32!.paymesh.payment.v1.Payment.Scene\x12\x33\n\x0bnext_action\x18\x0f \x01(\x0b\x32\x1e.paymesh.payment.v1.NextAction\x12/\n\x0b\x65xpire_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rprovider_code\x18\x11 \x01(\t\x12&\n\x04\x63\x61rd\x18\x12 \x01(\x0b\x32\x18.paymesh.payment.v1.Card\"p\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x11\n\rMETHOD_ALIPAY\x10\x01\x12\x11\n\rMETHOD_WECHAT\x10\x02\x12\x14\n\x10METHOD_BANK_CARD\x10\x03\x12\x12\n\x0eMETHOD_BALANCE\x10\x04\"{\n\x05Scene\x12\x15\n\x11SCENE_UNSPECIFIED\x10\x00\x12\x0c\n\x08SCENE_QR\x10\x01\x12\x0e\n\nSCENE_PAGE\x10\x02\x12\r\n\tSCENE_WAP\x10\x03\x12\r\n\tSCENE_APP\x10\x04\x12\x0f\n\x0bSCENE_JSAPI\x10\x05\x12\x0e\n\nSCENE_CARD\x10\x06\"\x91\x08\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x90\x01\n\x0eSTATUS_PENDING\x10\x01\x1a|\xca\xbb\x18x\n\x11STATUS_AUTHORIZED\n\x11STATUS_PROCESSING\n\x0eSTATUS_SUCCESS\n\rSTATUS_FAILED\n\rSTATUS_CLOSED\n\rSTATUS_REVIEW\x12\x11payment.initiated\x18\x01\x12k\n\x11STATUS_AUTHORIZED\x10\x02\x1aT\xca\xbb\x18P\n\x11STATUS_PROCESSING\n\x0eSTATUS_SUCCESS\n\rSTATUS_FAILED\n\rSTATUS_CLOSED\n\rSTATUS_REVIEW\x12{\n\x11STATUS_PROCESSING\x10\x03\x1a\x64\xca\xbb\x18`\n\x11STATUS_AUTHORIZED\n\x0eSTATUS_SUCCESS\n\rSTATUS_FAILED\n\x0eSTATUS_UNKNOWN\n\rSTATUS_CLOSED\n\rSTATUS_REVIEW\x12{\n\x0eSTATUS_UNKNOWN\x10\x04\x1ag\xca\xbb\x18\x63\n\x11STATUS_AUTHORIZED\n\x11STATUS_PROCESSING\n\x0eSTATUS_SUCCESS\n\rSTATUS_FAILED\n\rSTATUS_CLOSED\n\rSTATUS_REVIEW\x12\x64\n\x0eSTATUS_SUCCESS\x10\x05\x1aP\xca\xbb\x18L\n\x19STATUS_PARTIALLY_REFUNDED\n\x0fSTATUS_REFUNDED\n\rSTATUS_REVIEW\x12\x0fpayment.success\x12\x36\n\rSTATUS_FAILED\x10\x06\x1a#\xca\xbb\x18\x1f\n\rSTATUS_REVIEW\x12\x0epayment.failed\x12\x36\n\rSTATUS_CLOSED\x10\x07\x1a#\xca\xbb\x18\x1f\n\rSTATUS_REVIEW\x12\x0epayment.failed\x12p\n\x19STATUS_PARTIALLY_REFUNDED\x10\x08\x1aQ\xca\xbb\x18M\n\x19STATUS_PARTIALLY_REFUNDED\n\x0fSTATUS_REFUNDED\n\rSTATUS_REVIEW\x12\x10payment.refunded\x12:\n\x0fSTATUS_REFUNDED\x10\t\x1a%\xca\xbb\x18!\n\rSTATUS_REVIEW\x12\x10payment.refunded\x12q\n\rSTATUS_REVIEW\x10\n\x1a^\xca\xbb\x18Z\n\x0eSTATUS_SUCCESS\n\rSTATUS_FAILED\n\rSTATUS_CLOSED\n\x19STATUS_PARTIALLY_REFUNDED\n\x0fSTATUS_REFUNDED\"t\n\nNextAction\x12\x11\n\x07qr_code\x18\x01 \x01(\tH\x00\x12\x16\n\x0credirect_url\x18\x02 \x01(\tH\x00\x12\x18\n\x0e\x61pp_parameters\x18\x03 \x01(\tH\x00\x12\x17\n\rchallenge_url\x18\x04 \x01(\tH\x00\x42\x08\n\x06\x61\x63tion\"k\n\x04\x43\x61rd\x12\r\n\x05\x62rand\x18\x01 \x01(\t\x12\x14\n\x06\x66irst6\x18\x02 \x01(\tB\x04\xc0\xbb\x18\x01\x12\x13\n\x05last4\x18\x03 \x01(\tB\x04\xc0\xbb\x18\x01\x12\x14\n\x0c\x65xpire_month\x18\x04 \x01(\x05\x12\x13\n\x0b\x65xpire_year\x18\x05 \x01(\x05\"\xfb\x04\n\x06Refund\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x11\n\trefund_no\x18\x02 \x01(\t\x12\x12\n\npayment_id\x18\x03 \x01(\x03\x12&\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12\x0c\n\x04note\x18\x05 \x01(\t\x12\x31\n\x06status\x18\x06 \x01(\x0e\x32!.paymesh.payment.v1.Refund.Status\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rprovider_code\x18\t \x01(\t\"\xdb\x02\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12X\n\x0eSTATUS_PENDING\x10\x01\x1a\x44\xca\xbb\x18@\n\x0eSTATUS_SUCCESS\n\rSTATUS_FAILED\n\x0eSTATUS_UNKNOWN\n\rSTATUS_REVIEW\x18\x01\x12\'\n\x0eSTATUS_SUCCESS\x10\x02\x1a\x13\xca\xbb\x18\x0f\n\rSTATUS_REVIEW\x12&\n\rSTATUS_FAILED\x10\x03\x1a\x13\xca\xbb\x18\x0f\n\rSTATUS_REVIEW\x12V\n\x0eSTATUS_UNKNOWN\x10\x04\x1a\x42\xca\xbb\x18>\n\x0eSTATUS_PENDING\n\x0eSTATUS_SUCCESS\n\rSTATUS_FAILED\n\rSTATUS_REVIEW\x12\x36\n\rSTATUS_REVIEW\x10\x05\x1a#\xca\xbb\x18\x1f\n\x0eSTATUS_SUCCESS\n\rSTATUS_FAILED\"s\n\x07\x42\x61lance\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12&\n\x06\x61mount\x18\x02 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12/\n\x0bupdate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,9 +39,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAYMENT_STATUS'].values_by_name["STATUS_AUTHORIZED"]._loaded_options = None
   _globals['_PAYMENT_STATUS'].values_by_name["STATUS_AUTHORIZED"]._serialized_options = b'\312\273\030P\n\021STATUS_PROCESSING\n\016STATUS_SUCCESS\n\rSTATUS_FAILED\n\rSTATUS_CLOSED\n\rSTATUS_REVIEW'
   _globals['_PAYMENT_STATUS'].values_by_name["STATUS_PROCESSING"]._loaded_options = None
-  _globals['_PAYMENT_STATUS'].values_by_name["STATUS_PROCESSING"]._serialized_options = b'\312\273\030M\n\016STATUS_SUCCESS\n\rSTATUS_FAILED\n\016STATUS_UNKNOWN\n\rSTATUS_CLOSED\n\rSTATUS_REVIEW'
+  _globals['_PAYMENT_STATUS'].values_by_name["STATUS_PROCESSING"]._serialized_options = b'\312\273\030`\n\021STATUS_AUTHORIZED\n\016STATUS_SUCCESS\n\rSTATUS_FAILED\n\016STATUS_UNKNOWN\n\rSTATUS_CLOSED\n\rSTATUS_REVIEW'
   _globals['_PAYMENT_STATUS'].values_by_name["STATUS_UNKNOWN"]._loaded_options = None
-  _globals['_PAYMENT_STATUS'].values_by_name["STATUS_UNKNOWN"]._serialized_options = b'\312\273\030=\n\016STATUS_SUCCESS\n\rSTATUS_FAILED\n\rSTATUS_CLOSED\n\rSTATUS_REVIEW'
+  _globals['_PAYMENT_STATUS'].values_by_name["STATUS_UNKNOWN"]._serialized_options = b'\312\273\030c\n\021STATUS_AUTHORIZED\n\021STATUS_PROCESSING\n\016STATUS_SUCCESS\n\rSTATUS_FAILED\n\rSTATUS_CLOSED\n\rSTATUS_REVIEW'
   _globals['_PAYMENT_STATUS'].values_by_name["STATUS_SUCCESS"]._loaded_options = None
   _globals['_PAYMENT_STATUS'].values_by_name["STATUS_SUCCESS"]._serialized_options = b'\312\273\030L\n\031STATUS_PARTIALLY_REFUNDED\n\017STATUS_REFUNDED\n\rSTATUS_REVIEW\022\017payment.success'
   _globals['_PAYMENT_STATUS'].values_by_name["STATUS_FAILED"]._loaded_options = None
@@ -54,22 +54,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAYMENT_STATUS'].values_by_name["STATUS_REFUNDED"]._serialized_options = b'\312\273\030!\n\rSTATUS_REVIEW\022\020payment.refunded'
   _globals['_PAYMENT_STATUS'].values_by_name["STATUS_REVIEW"]._loaded_options = None
   _globals['_PAYMENT_STATUS'].values_by_name["STATUS_REVIEW"]._serialized_options = b'\312\273\030Z\n\016STATUS_SUCCESS\n\rSTATUS_FAILED\n\rSTATUS_CLOSED\n\031STATUS_PARTIALLY_REFUNDED\n\017STATUS_REFUNDED'
+  _globals['_CARD'].fields_by_name['first6']._loaded_options = None
+  _globals['_CARD'].fields_by_name['first6']._serialized_options = b'\300\273\030\001'
+  _globals['_CARD'].fields_by_name['last4']._loaded_options = None
+  _globals['_CARD'].fields_by_name['last4']._serialized_options = b'\300\273\030\001'
   _globals['_REFUND_STATUS'].values_by_name["STATUS_PENDING"]._loaded_options = None
-  _globals['_REFUND_STATUS'].values_by_name["STATUS_PENDING"]._serialized_options = b'\312\273\030!\n\016STATUS_SUCCESS\n\rSTATUS_FAILED\030\001'
+  _globals['_REFUND_STATUS'].values_by_name["STATUS_PENDING"]._serialized_options = b'\312\273\030@\n\016STATUS_SUCCESS\n\rSTATUS_FAILED\n\016STATUS_UNKNOWN\n\rSTATUS_REVIEW\030\001'
   _globals['_REFUND_STATUS'].values_by_name["STATUS_SUCCESS"]._loaded_options = None
-  _globals['_REFUND_STATUS'].values_by_name["STATUS_SUCCESS"]._serialized_options = b'\312\273\030\000'
+  _globals['_REFUND_STATUS'].values_by_name["STATUS_SUCCESS"]._serialized_options = b'\312\273\030\017\n\rSTATUS_REVIEW'
   _globals['_REFUND_STATUS'].values_by_name["STATUS_FAILED"]._loaded_options = None
-  _globals['_REFUND_STATUS'].values_by_name["STATUS_FAILED"]._serialized_options = b'\312\273\030\000'
+  _globals['_REFUND_STATUS'].values_by_name["STATUS_FAILED"]._serialized_options = b'\312\273\030\017\n\rSTATUS_REVIEW'
+  _globals['_REFUND_STATUS'].values_by_name["STATUS_UNKNOWN"]._loaded_options = None
+  _globals['_REFUND_STATUS'].values_by_name["STATUS_UNKNOWN"]._serialized_options = b'\312\273\030>\n\016STATUS_PENDING\n\016STATUS_SUCCESS\n\rSTATUS_FAILED\n\rSTATUS_REVIEW'
+  _globals['_REFUND_STATUS'].values_by_name["STATUS_REVIEW"]._loaded_options = None
+  _globals['_REFUND_STATUS'].values_by_name["STATUS_REVIEW"]._serialized_options = b'\312\273\030\037\n\016STATUS_SUCCESS\n\rSTATUS_FAILED'
   _globals['_PAYMENT']._serialized_start=149
-  _globals['_PAYMENT']._serialized_end=1634
-  _globals['_PAYMENT_METHOD']._serialized_start=535
-  _globals['_PAYMENT_METHOD']._serialized_end=647
-  _globals['_PAYMENT_STATUS']._serialized_start=650
-  _globals['_PAYMENT_STATUS']._serialized_end=1634
-  _globals['_REFUND']._serialized_start=1637
-  _globals['_REFUND']._serialized_end=2044
-  _globals['_REFUND_STATUS']._serialized_start=1902
-  _globals['_REFUND_STATUS']._serialized_end=2044
-  _globals['_BALANCE']._serialized_start=2046
-  _globals['_BALANCE']._serialized_end=2161
+  _globals['_PAYMENT']._serialized_end=2116
+  _globals['_PAYMENT_METHOD']._serialized_start=835
+  _globals['_PAYMENT_METHOD']._serialized_end=947
+  _globals['_PAYMENT_SCENE']._serialized_start=949
+  _globals['_PAYMENT_SCENE']._serialized_end=1072
+  _globals['_PAYMENT_STATUS']._serialized_start=1075
+  _globals['_PAYMENT_STATUS']._serialized_end=2116
+  _globals['_NEXTACTION']._serialized_start=2118
+  _globals['_NEXTACTION']._serialized_end=2234
+  _globals['_CARD']._serialized_start=2236
+  _globals['_CARD']._serialized_end=2343
+  _globals['_REFUND']._serialized_start=2346
+  _globals['_REFUND']._serialized_end=2981
+  _globals['_REFUND_STATUS']._serialized_start=2634
+  _globals['_REFUND_STATUS']._serialized_end=2981
+  _globals['_BALANCE']._serialized_start=2983
+  _globals['_BALANCE']._serialized_end=3098
 # @@protoc_insertion_point(module_scope)

@@ -56,6 +56,45 @@ class Payment(_message.Message):
     METHOD_BALANCE: Payment.Method.ValueType  # 4
     """The user's balance with paymesh."""
 
+    class _Scene:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _SceneEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Payment._Scene.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        SCENE_UNSPECIFIED: Payment._Scene.ValueType  # 0
+        """The method's own: a QR code for wallets, the card form for cards."""
+        SCENE_QR: Payment._Scene.ValueType  # 1
+        """A QR code on another screen."""
+        SCENE_PAGE: Payment._Scene.ValueType  # 2
+        """A page in a browser on a computer (Alipay)."""
+        SCENE_WAP: Payment._Scene.ValueType  # 3
+        """A page in a browser on a phone."""
+        SCENE_APP: Payment._Scene.ValueType  # 4
+        """The merchant's own app."""
+        SCENE_JSAPI: Payment._Scene.ValueType  # 5
+        """A page inside WeChat; `openid` says who looks at it."""
+        SCENE_CARD: Payment._Scene.ValueType  # 6
+        """A card that is kept with paymesh."""
+
+    class Scene(_Scene, metaclass=_SceneEnumTypeWrapper):
+        """Where the payer meets the provider."""
+
+    SCENE_UNSPECIFIED: Payment.Scene.ValueType  # 0
+    """The method's own: a QR code for wallets, the card form for cards."""
+    SCENE_QR: Payment.Scene.ValueType  # 1
+    """A QR code on another screen."""
+    SCENE_PAGE: Payment.Scene.ValueType  # 2
+    """A page in a browser on a computer (Alipay)."""
+    SCENE_WAP: Payment.Scene.ValueType  # 3
+    """A page in a browser on a phone."""
+    SCENE_APP: Payment.Scene.ValueType  # 4
+    """The merchant's own app."""
+    SCENE_JSAPI: Payment.Scene.ValueType  # 5
+    """A page inside WeChat; `openid` says who looks at it."""
+    SCENE_CARD: Payment.Scene.ValueType  # 6
+    """A card that is kept with paymesh."""
+
     class _Status:
         ValueType = _typing.NewType("ValueType", _builtins.int)
         V: _TypeAlias = ValueType  # noqa: Y015
@@ -69,7 +108,7 @@ class Payment(_message.Message):
         STATUS_AUTHORIZED: Payment._Status.ValueType  # 2
         """The card's issuer holds the amount."""
         STATUS_PROCESSING: Payment._Status.ValueType  # 3
-        """The provider was asked."""
+        """The provider was asked, or the payer has to act (`next_action`)."""
         STATUS_UNKNOWN: Payment._Status.ValueType  # 4
         """The provider was asked and its answer was lost. Do not pay again: it is being found out."""
         STATUS_SUCCESS: Payment._Status.ValueType  # 5
@@ -95,7 +134,7 @@ class Payment(_message.Message):
     STATUS_AUTHORIZED: Payment.Status.ValueType  # 2
     """The card's issuer holds the amount."""
     STATUS_PROCESSING: Payment.Status.ValueType  # 3
-    """The provider was asked."""
+    """The provider was asked, or the payer has to act (`next_action`)."""
     STATUS_UNKNOWN: Payment.Status.ValueType  # 4
     """The provider was asked and its answer was lost. Do not pay again: it is being found out."""
     STATUS_SUCCESS: Payment.Status.ValueType  # 5
@@ -122,6 +161,13 @@ class Payment(_message.Message):
     FAILURE_REASON_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    CAPTURED_FIELD_NUMBER: _builtins.int
+    REFUNDING_FIELD_NUMBER: _builtins.int
+    SCENE_FIELD_NUMBER: _builtins.int
+    NEXT_ACTION_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    PROVIDER_CODE_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Id of the payment."""
     payment_no: _builtins.str
@@ -136,6 +182,10 @@ class Payment(_message.Message):
     """Where it stands."""
     failure_reason: _builtins.str
     """Why it failed: a reason of paymesh.error.v1, without its prefix; empty otherwise."""
+    scene: Global___Payment.Scene.ValueType
+    """Where the payer meets the provider; not set for a balance."""
+    provider_code: _builtins.str
+    """The provider's own word for a refusal, such as insufficient_funds."""
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
         """What is paid."""
@@ -152,6 +202,26 @@ class Payment(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it last changed."""
 
+    @_builtins.property
+    def captured(self) -> _money_pb2.Money:
+        """What was taken so far; of a card that was authorized, nothing until it is captured."""
+
+    @_builtins.property
+    def refunding(self) -> _money_pb2.Money:
+        """What is being given back: accepted, and not with the payer yet."""
+
+    @_builtins.property
+    def next_action(self) -> Global___NextAction:
+        """What the payer has to do next; not set when there is nothing."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when the payer can act, or an authorization can be captured."""
+
+    @_builtins.property
+    def card(self) -> Global___Card:
+        """What may be shown of the card that pays."""
+
     def __init__(
         self,
         *,
@@ -166,14 +236,95 @@ class Payment(_message.Message):
         failure_reason: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        captured: _money_pb2.Money | None = ...,
+        refunding: _money_pb2.Money | None = ...,
+        scene: Global___Payment.Scene.ValueType = ...,
+        next_action: Global___NextAction | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        provider_code: _builtins.str = ...,
+        card: Global___Card | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "create_time", b"create_time", "refunded", b"refunded", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "captured", b"captured", "card", b"card", "create_time", b"create_time", "expire_time", b"expire_time", "next_action", b"next_action", "refunded", b"refunded", "refunding", b"refunding", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "create_time", b"create_time", "failure_reason", b"failure_reason", "id", b"id", "method", b"method", "order_id", b"order_id", "payment_no", b"payment_no", "refunded", b"refunded", "status", b"status", "update_time", b"update_time", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "captured", b"captured", "card", b"card", "create_time", b"create_time", "expire_time", b"expire_time", "failure_reason", b"failure_reason", "id", b"id", "method", b"method", "next_action", b"next_action", "order_id", b"order_id", "payment_no", b"payment_no", "provider_code", b"provider_code", "refunded", b"refunded", "refunding", b"refunding", "scene", b"scene", "status", b"status", "update_time", b"update_time", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Payment: _TypeAlias = Payment  # noqa: Y015
+
+@_typing.final
+class NextAction(_message.Message):
+    """What the payer needs to go on: one of these, by the scene."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QR_CODE_FIELD_NUMBER: _builtins.int
+    REDIRECT_URL_FIELD_NUMBER: _builtins.int
+    APP_PARAMETERS_FIELD_NUMBER: _builtins.int
+    CHALLENGE_URL_FIELD_NUMBER: _builtins.int
+    qr_code: _builtins.str
+    """Content of a QR code that the payer scans."""
+    redirect_url: _builtins.str
+    """A page to send the payer's browser to."""
+    app_parameters: _builtins.str
+    """What the provider's own SDK is started with: a query string or a JSON object."""
+    challenge_url: _builtins.str
+    """The issuer's page of a 3-D Secure challenge."""
+    def __init__(
+        self,
+        *,
+        qr_code: _builtins.str = ...,
+        redirect_url: _builtins.str = ...,
+        app_parameters: _builtins.str = ...,
+        challenge_url: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "app_parameters", b"app_parameters", "challenge_url", b"challenge_url", "qr_code", b"qr_code", "redirect_url", b"redirect_url"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "app_parameters", b"app_parameters", "challenge_url", b"challenge_url", "qr_code", b"qr_code", "redirect_url", b"redirect_url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["qr_code", "redirect_url", "app_parameters", "challenge_url"]  # noqa: Y015
+    _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
+
+Global___NextAction: _TypeAlias = NextAction  # noqa: Y015
+
+@_typing.final
+class Card(_message.Message):
+    """What may be shown of a bank card."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BRAND_FIELD_NUMBER: _builtins.int
+    FIRST6_FIELD_NUMBER: _builtins.int
+    LAST4_FIELD_NUMBER: _builtins.int
+    EXPIRE_MONTH_FIELD_NUMBER: _builtins.int
+    EXPIRE_YEAR_FIELD_NUMBER: _builtins.int
+    brand: _builtins.str
+    """The scheme, in lower case: visa, mastercard, unionpay and so on."""
+    first6: _builtins.str
+    """The first digits, six at most."""
+    last4: _builtins.str
+    """The last four digits."""
+    expire_month: _builtins.int
+    """The last month in which it can be used: 1 to 12."""
+    expire_year: _builtins.int
+    """The year of that month, four digits."""
+    def __init__(
+        self,
+        *,
+        brand: _builtins.str = ...,
+        first6: _builtins.str = ...,
+        last4: _builtins.str = ...,
+        expire_month: _builtins.int = ...,
+        expire_year: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand", b"brand", "expire_month", b"expire_month", "expire_year", b"expire_year", "first6", b"first6", "last4", b"last4"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Card: _TypeAlias = Card  # noqa: Y015
 
 @_typing.final
 class Refund(_message.Message):
@@ -190,11 +341,15 @@ class Refund(_message.Message):
         STATUS_UNSPECIFIED: Refund._Status.ValueType  # 0
         """Never stored."""
         STATUS_PENDING: Refund._Status.ValueType  # 1
-        """Accepted."""
+        """Accepted, and set aside from what can still be refunded; the provider works on it."""
         STATUS_SUCCESS: Refund._Status.ValueType  # 2
         """The money was given back."""
         STATUS_FAILED: Refund._Status.ValueType  # 3
-        """Refused by the provider."""
+        """Refused by the provider; the amount can be refunded again."""
+        STATUS_UNKNOWN: Refund._Status.ValueType  # 4
+        """The provider's answer was lost: it is being found out."""
+        STATUS_REVIEW: Refund._Status.ValueType  # 5
+        """The provider says two things: an operator decides."""
 
     class Status(_Status, metaclass=_StatusEnumTypeWrapper):
         """Where a refund stands."""
@@ -202,11 +357,15 @@ class Refund(_message.Message):
     STATUS_UNSPECIFIED: Refund.Status.ValueType  # 0
     """Never stored."""
     STATUS_PENDING: Refund.Status.ValueType  # 1
-    """Accepted."""
+    """Accepted, and set aside from what can still be refunded; the provider works on it."""
     STATUS_SUCCESS: Refund.Status.ValueType  # 2
     """The money was given back."""
     STATUS_FAILED: Refund.Status.ValueType  # 3
-    """Refused by the provider."""
+    """Refused by the provider; the amount can be refunded again."""
+    STATUS_UNKNOWN: Refund.Status.ValueType  # 4
+    """The provider's answer was lost: it is being found out."""
+    STATUS_REVIEW: Refund.Status.ValueType  # 5
+    """The provider says two things: an operator decides."""
 
     ID_FIELD_NUMBER: _builtins.int
     REFUND_NO_FIELD_NUMBER: _builtins.int
@@ -216,6 +375,7 @@ class Refund(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    PROVIDER_CODE_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Id of the refund."""
     refund_no: _builtins.str
@@ -226,6 +386,8 @@ class Refund(_message.Message):
     """Why, in the words of who asked."""
     status: Global___Refund.Status.ValueType
     """Where it stands."""
+    provider_code: _builtins.str
+    """The provider's own word for a refusal; empty otherwise."""
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
         """How much."""
@@ -249,10 +411,11 @@ class Refund(_message.Message):
         status: Global___Refund.Status.ValueType = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        provider_code: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "create_time", b"create_time", "id", b"id", "note", b"note", "payment_id", b"payment_id", "refund_no", b"refund_no", "status", b"status", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "create_time", b"create_time", "id", b"id", "note", b"note", "payment_id", b"payment_id", "provider_code", b"provider_code", "refund_no", b"refund_no", "status", b"status", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

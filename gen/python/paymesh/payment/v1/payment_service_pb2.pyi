@@ -4,10 +4,15 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from paymesh.payment.v1 import bill_pb2 as _bill_pb2
+from paymesh.payment.v1 import ledger_pb2 as _ledger_pb2
 from paymesh.payment.v1 import payment_pb2 as _payment_pb2
+from paymesh.payment.v1 import review_pb2 as _review_pb2
+from paymesh.payment.v1 import saved_payment_method_pb2 as _saved_payment_method_pb2
 from paymesh.type.v1 import money_pb2 as _money_pb2
 import builtins as _builtins
 import sys
@@ -30,12 +35,27 @@ class CreatePaymentRequest(_message.Message):
     METHOD_FIELD_NUMBER: _builtins.int
     AMOUNT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SCENE_FIELD_NUMBER: _builtins.int
+    OPENID_FIELD_NUMBER: _builtins.int
+    PAYMENT_METHOD_ID_FIELD_NUMBER: _builtins.int
+    CVV_FIELD_NUMBER: _builtins.int
+    AUTHORIZE_ONLY_FIELD_NUMBER: _builtins.int
     order_id: _builtins.int
     """The order to pay."""
     method: _payment_pb2.Payment.Method.ValueType
     """How to pay."""
     request_id: _builtins.str
     """The idempotency key, where the header is not sent."""
+    scene: _payment_pb2.Payment.Scene.ValueType
+    """Where the payer meets the provider; not given: the method's own."""
+    openid: _builtins.str
+    """Who looks at the page inside WeChat, with SCENE_JSAPI."""
+    payment_method_id: _builtins.int
+    """The saved card that pays, with METHOD_BANK_CARD; not given: the default one."""
+    cvv: _builtins.str
+    """The card's verification value: sent along once, and kept nowhere."""
+    authorize_only: _builtins.bool
+    """With a card: have the issuer hold the amount and nothing more; CapturePayment takes it."""
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
         """What the payer was shown; where given it must be what the order costs."""
@@ -47,12 +67,36 @@ class CreatePaymentRequest(_message.Message):
         method: _payment_pb2.Payment.Method.ValueType = ...,
         amount: _money_pb2.Money | None = ...,
         request_id: _builtins.str = ...,
+        scene: _payment_pb2.Payment.Scene.ValueType | None = ...,
+        openid: _builtins.str | None = ...,
+        payment_method_id: _builtins.int | None = ...,
+        cvv: _builtins.str | None = ...,
+        authorize_only: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_authorize_only", b"_authorize_only", "_cvv", b"_cvv", "_openid", b"_openid", "_payment_method_id", b"_payment_method_id", "_scene", b"_scene", "amount", b"amount", "authorize_only", b"authorize_only", "cvv", b"cvv", "openid", b"openid", "payment_method_id", b"payment_method_id", "scene", b"scene"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "method", b"method", "order_id", b"order_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_authorize_only", b"_authorize_only", "_cvv", b"_cvv", "_openid", b"_openid", "_payment_method_id", b"_payment_method_id", "_scene", b"_scene", "amount", b"amount", "authorize_only", b"authorize_only", "cvv", b"cvv", "method", b"method", "openid", b"openid", "order_id", b"order_id", "payment_method_id", b"payment_method_id", "request_id", b"request_id", "scene", b"scene"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__authorize_only: _TypeAlias = _typing.Literal["authorize_only"]  # noqa: Y015
+    _WhichOneofArgType__authorize_only: _TypeAlias = _typing.Literal["_authorize_only", b"_authorize_only"]  # noqa: Y015
+    _WhichOneofReturnType__cvv: _TypeAlias = _typing.Literal["cvv"]  # noqa: Y015
+    _WhichOneofArgType__cvv: _TypeAlias = _typing.Literal["_cvv", b"_cvv"]  # noqa: Y015
+    _WhichOneofReturnType__openid: _TypeAlias = _typing.Literal["openid"]  # noqa: Y015
+    _WhichOneofArgType__openid: _TypeAlias = _typing.Literal["_openid", b"_openid"]  # noqa: Y015
+    _WhichOneofReturnType__payment_method_id: _TypeAlias = _typing.Literal["payment_method_id"]  # noqa: Y015
+    _WhichOneofArgType__payment_method_id: _TypeAlias = _typing.Literal["_payment_method_id", b"_payment_method_id"]  # noqa: Y015
+    _WhichOneofReturnType__scene: _TypeAlias = _typing.Literal["scene"]  # noqa: Y015
+    _WhichOneofArgType__scene: _TypeAlias = _typing.Literal["_scene", b"_scene"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__authorize_only) -> _WhichOneofReturnType__authorize_only | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cvv) -> _WhichOneofReturnType__cvv | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__openid) -> _WhichOneofReturnType__openid | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__payment_method_id) -> _WhichOneofReturnType__payment_method_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__scene) -> _WhichOneofReturnType__scene | None: ...
 
 Global___CreatePaymentRequest: _TypeAlias = CreatePaymentRequest  # noqa: Y015
 
@@ -467,3 +511,887 @@ class TopUpBalanceResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TopUpBalanceResponse: _TypeAlias = TopUpBalanceResponse  # noqa: Y015
+
+@_typing.final
+class GetRefundRequest(_message.Message):
+    """Request of GetRefund."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Id of the refund."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRefundRequest: _TypeAlias = GetRefundRequest  # noqa: Y015
+
+@_typing.final
+class GetRefundResponse(_message.Message):
+    """Response of GetRefund."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUND_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def refund(self) -> _payment_pb2.Refund:
+        """The refund."""
+
+    def __init__(
+        self,
+        *,
+        refund: _payment_pb2.Refund | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["refund", b"refund"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["refund", b"refund"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRefundResponse: _TypeAlias = GetRefundResponse  # noqa: Y015
+
+@_typing.final
+class CapturePaymentRequest(_message.Message):
+    """Request of CapturePayment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Id of the payment."""
+    request_id: _builtins.str
+    """The idempotency key, where the header is not sent."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """How much, more than zero; not given: all that is held."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        amount: _money_pb2.Money | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "id", b"id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CapturePaymentRequest: _TypeAlias = CapturePaymentRequest  # noqa: Y015
+
+@_typing.final
+class CapturePaymentResponse(_message.Message):
+    """Response of CapturePayment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def payment(self) -> _payment_pb2.Payment:
+        """The payment as it is now."""
+
+    def __init__(
+        self,
+        *,
+        payment: _payment_pb2.Payment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CapturePaymentResponse: _TypeAlias = CapturePaymentResponse  # noqa: Y015
+
+@_typing.final
+class VoidPaymentRequest(_message.Message):
+    """Request of VoidPayment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Id of the payment."""
+    request_id: _builtins.str
+    """The idempotency key, where the header is not sent."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VoidPaymentRequest: _TypeAlias = VoidPaymentRequest  # noqa: Y015
+
+@_typing.final
+class VoidPaymentResponse(_message.Message):
+    """Response of VoidPayment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def payment(self) -> _payment_pb2.Payment:
+        """The payment as it is now."""
+
+    def __init__(
+        self,
+        *,
+        payment: _payment_pb2.Payment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VoidPaymentResponse: _TypeAlias = VoidPaymentResponse  # noqa: Y015
+
+@_typing.final
+class ClosePaymentRequest(_message.Message):
+    """Request of ClosePayment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Id of the payment."""
+    request_id: _builtins.str
+    """The idempotency key, where the header is not sent."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClosePaymentRequest: _TypeAlias = ClosePaymentRequest  # noqa: Y015
+
+@_typing.final
+class ClosePaymentResponse(_message.Message):
+    """Response of ClosePayment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def payment(self) -> _payment_pb2.Payment:
+        """The payment as it is now."""
+
+    def __init__(
+        self,
+        *,
+        payment: _payment_pb2.Payment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClosePaymentResponse: _TypeAlias = ClosePaymentResponse  # noqa: Y015
+
+@_typing.final
+class HandleCallbackRequest(_message.Message):
+    """Request of HandleCallback."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    provider: _builtins.str
+    """Whose callback: alipay, wechat or bank_card."""
+    @_builtins.property
+    def body(self) -> _httpbody_pb2.HttpBody:
+        """The request as it came, byte for byte: application/x-www-form-urlencoded (Alipay) or application/json."""
+
+    def __init__(
+        self,
+        *,
+        provider: _builtins.str = ...,
+        body: _httpbody_pb2.HttpBody | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "provider", b"provider"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandleCallbackRequest: _TypeAlias = HandleCallbackRequest  # noqa: Y015
+
+@_typing.final
+class HandleCallbackResponse(_message.Message):
+    """Response of HandleCallback."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BODY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def body(self) -> _httpbody_pb2.HttpBody:
+        """The answer in the provider's own words: text/plain (Alipay) or application/json."""
+
+    def __init__(
+        self,
+        *,
+        body: _httpbody_pb2.HttpBody | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandleCallbackResponse: _TypeAlias = HandleCallbackResponse  # noqa: Y015
+
+@_typing.final
+class WithdrawBalanceRequest(_message.Message):
+    """Request of WithdrawBalance."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    """The user whose balance shrinks."""
+    request_id: _builtins.str
+    """The idempotency key, where the header is not sent."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """How much, more than zero."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+        amount: _money_pb2.Money | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawBalanceRequest: _TypeAlias = WithdrawBalanceRequest  # noqa: Y015
+
+@_typing.final
+class WithdrawBalanceResponse(_message.Message):
+    """Response of WithdrawBalance."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BALANCE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def balance(self) -> _payment_pb2.Balance:
+        """The balance afterwards."""
+
+    def __init__(
+        self,
+        *,
+        balance: _payment_pb2.Balance | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["balance", b"balance"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balance", b"balance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawBalanceResponse: _TypeAlias = WithdrawBalanceResponse  # noqa: Y015
+
+@_typing.final
+class GetTrialBalanceRequest(_message.Message):
+    """Request of GetTrialBalance."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTrialBalanceRequest: _TypeAlias = GetTrialBalanceRequest  # noqa: Y015
+
+@_typing.final
+class GetTrialBalanceResponse(_message.Message):
+    """Response of GetTrialBalance."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[_ledger_pb2.TrialBalanceLine]:
+        """One line per kind of account and currency; there are few."""
+
+    def __init__(
+        self,
+        *,
+        lines: _abc.Iterable[_ledger_pb2.TrialBalanceLine] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTrialBalanceResponse: _TypeAlias = GetTrialBalanceResponse  # noqa: Y015
+
+@_typing.final
+class SavePaymentMethodRequest(_message.Message):
+    """Request of SavePaymentMethod."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CARD_NUMBER_FIELD_NUMBER: _builtins.int
+    EXPIRE_MONTH_FIELD_NUMBER: _builtins.int
+    EXPIRE_YEAR_FIELD_NUMBER: _builtins.int
+    MAKE_DEFAULT_FIELD_NUMBER: _builtins.int
+    card_number: _builtins.str
+    """The card's number: 12 to 19 digits, blanks and dashes between them are passed over."""
+    expire_month: _builtins.int
+    """The last month in which it can be used: 1 to 12."""
+    expire_year: _builtins.int
+    """The year of that month, four digits."""
+    make_default: _builtins.bool
+    """Whether it becomes the default; the first card does anyway."""
+    def __init__(
+        self,
+        *,
+        card_number: _builtins.str = ...,
+        expire_month: _builtins.int = ...,
+        expire_year: _builtins.int = ...,
+        make_default: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_make_default", b"_make_default", "make_default", b"make_default"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_make_default", b"_make_default", "card_number", b"card_number", "expire_month", b"expire_month", "expire_year", b"expire_year", "make_default", b"make_default"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__make_default: _TypeAlias = _typing.Literal["make_default"]  # noqa: Y015
+    _WhichOneofArgType__make_default: _TypeAlias = _typing.Literal["_make_default", b"_make_default"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__make_default) -> _WhichOneofReturnType__make_default | None: ...
+
+Global___SavePaymentMethodRequest: _TypeAlias = SavePaymentMethodRequest  # noqa: Y015
+
+@_typing.final
+class SavePaymentMethodResponse(_message.Message):
+    """Response of SavePaymentMethod."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_METHOD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def payment_method(self) -> _saved_payment_method_pb2.SavedPaymentMethod:
+        """The payment method."""
+
+    def __init__(
+        self,
+        *,
+        payment_method: _saved_payment_method_pb2.SavedPaymentMethod | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payment_method", b"payment_method"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["payment_method", b"payment_method"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SavePaymentMethodResponse: _TypeAlias = SavePaymentMethodResponse  # noqa: Y015
+
+@_typing.final
+class ListPaymentMethodsRequest(_message.Message):
+    """Request of ListPaymentMethods."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Items on a page: 1 to 100; 0 means 20."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPaymentMethodsRequest: _TypeAlias = ListPaymentMethodsRequest  # noqa: Y015
+
+@_typing.final
+class ListPaymentMethodsResponse(_message.Message):
+    """Response of ListPaymentMethods."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_METHODS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Gets the next page; empty on the last one."""
+    @_builtins.property
+    def payment_methods(self) -> _containers.RepeatedCompositeFieldContainer[_saved_payment_method_pb2.SavedPaymentMethod]:
+        """The payment methods, newest first."""
+
+    def __init__(
+        self,
+        *,
+        payment_methods: _abc.Iterable[_saved_payment_method_pb2.SavedPaymentMethod] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "payment_methods", b"payment_methods"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPaymentMethodsResponse: _TypeAlias = ListPaymentMethodsResponse  # noqa: Y015
+
+@_typing.final
+class SetDefaultPaymentMethodRequest(_message.Message):
+    """Request of SetDefaultPaymentMethod."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Id of the payment method."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetDefaultPaymentMethodRequest: _TypeAlias = SetDefaultPaymentMethodRequest  # noqa: Y015
+
+@_typing.final
+class SetDefaultPaymentMethodResponse(_message.Message):
+    """Response of SetDefaultPaymentMethod."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_METHOD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def payment_method(self) -> _saved_payment_method_pb2.SavedPaymentMethod:
+        """The payment method."""
+
+    def __init__(
+        self,
+        *,
+        payment_method: _saved_payment_method_pb2.SavedPaymentMethod | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payment_method", b"payment_method"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["payment_method", b"payment_method"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetDefaultPaymentMethodResponse: _TypeAlias = SetDefaultPaymentMethodResponse  # noqa: Y015
+
+@_typing.final
+class RemovePaymentMethodRequest(_message.Message):
+    """Request of RemovePaymentMethod."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Id of the payment method."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemovePaymentMethodRequest: _TypeAlias = RemovePaymentMethodRequest  # noqa: Y015
+
+@_typing.final
+class RemovePaymentMethodResponse(_message.Message):
+    """Response of RemovePaymentMethod."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemovePaymentMethodResponse: _TypeAlias = RemovePaymentMethodResponse  # noqa: Y015
+
+@_typing.final
+class ListReviewsRequest(_message.Message):
+    """Request of ListReviews."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALL_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    all: _builtins.bool
+    """Also what was decided."""
+    page_size: _builtins.int
+    """Items on a page: 1 to 100; 0 means 20."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        all: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReviewsRequest: _TypeAlias = ListReviewsRequest  # noqa: Y015
+
+@_typing.final
+class ListReviewsResponse(_message.Message):
+    """Response of ListReviews."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVIEWS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Gets the next page; empty on the last one."""
+    @_builtins.property
+    def reviews(self) -> _containers.RepeatedCompositeFieldContainer[_review_pb2.Review]:
+        """The reviews, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        reviews: _abc.Iterable[_review_pb2.Review] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "reviews", b"reviews"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReviewsResponse: _TypeAlias = ListReviewsResponse  # noqa: Y015
+
+@_typing.final
+class ProposeReviewRequest(_message.Message):
+    """Request of ProposeReview."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Id of the review."""
+    decision: _review_pb2.Review.Decision.ValueType
+    """What is to be done."""
+    note: _builtins.str
+    """On what grounds."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        decision: _review_pb2.Review.Decision.ValueType = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "id", b"id", "note", b"note"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProposeReviewRequest: _TypeAlias = ProposeReviewRequest  # noqa: Y015
+
+@_typing.final
+class ProposeReviewResponse(_message.Message):
+    """Response of ProposeReview."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVIEW_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def review(self) -> _review_pb2.Review:
+        """The review as it is now."""
+
+    def __init__(
+        self,
+        *,
+        review: _review_pb2.Review | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["review", b"review"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["review", b"review"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProposeReviewResponse: _TypeAlias = ProposeReviewResponse  # noqa: Y015
+
+@_typing.final
+class DecideReviewRequest(_message.Message):
+    """Request of DecideReview."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    AGREE_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Id of the review."""
+    agree: _builtins.bool
+    """Whether the proposal is carried out; otherwise the review is open again."""
+    note: _builtins.str
+    """On what grounds."""
+    request_id: _builtins.str
+    """The idempotency key, where the header is not sent."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        agree: _builtins.bool | None = ...,
+        note: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_agree", b"_agree", "agree", b"agree"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agree", b"_agree", "agree", b"agree", "id", b"id", "note", b"note", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__agree: _TypeAlias = _typing.Literal["agree"]  # noqa: Y015
+    _WhichOneofArgType__agree: _TypeAlias = _typing.Literal["_agree", b"_agree"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__agree) -> _WhichOneofReturnType__agree | None: ...
+
+Global___DecideReviewRequest: _TypeAlias = DecideReviewRequest  # noqa: Y015
+
+@_typing.final
+class DecideReviewResponse(_message.Message):
+    """Response of DecideReview."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVIEW_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def review(self) -> _review_pb2.Review:
+        """The review as it is now."""
+
+    def __init__(
+        self,
+        *,
+        review: _review_pb2.Review | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["review", b"review"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["review", b"review"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecideReviewResponse: _TypeAlias = DecideReviewResponse  # noqa: Y015
+
+@_typing.final
+class ImportBillRequest(_message.Message):
+    """Request of ImportBill."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METHOD_FIELD_NUMBER: _builtins.int
+    DAY_FIELD_NUMBER: _builtins.int
+    method: _payment_pb2.Payment.Method.ValueType
+    """Whose bill."""
+    day: _builtins.str
+    """The day, YYYY-MM-DD, in the provider's time zone."""
+    def __init__(
+        self,
+        *,
+        method: _payment_pb2.Payment.Method.ValueType = ...,
+        day: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["day", b"day", "method", b"method"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportBillRequest: _TypeAlias = ImportBillRequest  # noqa: Y015
+
+@_typing.final
+class ImportBillResponse(_message.Message):
+    """Response of ImportBill."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BILL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def bill(self) -> _bill_pb2.Bill:
+        """The bill."""
+
+    def __init__(
+        self,
+        *,
+        bill: _bill_pb2.Bill | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bill", b"bill"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bill", b"bill"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportBillResponse: _TypeAlias = ImportBillResponse  # noqa: Y015
+
+@_typing.final
+class ListBillsRequest(_message.Message):
+    """Request of ListBills."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Items on a page: 1 to 100; 0 means 20."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBillsRequest: _TypeAlias = ListBillsRequest  # noqa: Y015
+
+@_typing.final
+class ListBillsResponse(_message.Message):
+    """Response of ListBills."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BILLS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Gets the next page; empty on the last one."""
+    @_builtins.property
+    def bills(self) -> _containers.RepeatedCompositeFieldContainer[_bill_pb2.Bill]:
+        """The bills, newest first."""
+
+    def __init__(
+        self,
+        *,
+        bills: _abc.Iterable[_bill_pb2.Bill] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bills", b"bills", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBillsResponse: _TypeAlias = ListBillsResponse  # noqa: Y015
+
+@_typing.final
+class ListBillDifferencesRequest(_message.Message):
+    """Request of ListBillDifferences."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BILL_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    bill_id: _builtins.int
+    """Id of the bill."""
+    page_size: _builtins.int
+    """Items on a page: 1 to 100; 0 means 20."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        bill_id: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bill_id", b"bill_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBillDifferencesRequest: _TypeAlias = ListBillDifferencesRequest  # noqa: Y015
+
+@_typing.final
+class ListBillDifferencesResponse(_message.Message):
+    """Response of ListBillDifferences."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Gets the next page; empty on the last one."""
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedCompositeFieldContainer[_bill_pb2.BillDifference]:
+        """The differences, newest first."""
+
+    def __init__(
+        self,
+        *,
+        differences: _abc.Iterable[_bill_pb2.BillDifference] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["differences", b"differences", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBillDifferencesResponse: _TypeAlias = ListBillDifferencesResponse  # noqa: Y015

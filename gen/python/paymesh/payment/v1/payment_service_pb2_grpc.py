@@ -75,6 +75,91 @@ class PaymentServiceStub(object):
                 request_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.TopUpBalanceRequest.SerializeToString,
                 response_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.TopUpBalanceResponse.FromString,
                 _registered_method=True)
+        self.GetRefund = channel.unary_unary(
+                '/paymesh.payment.v1.PaymentService/GetRefund',
+                request_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.GetRefundRequest.SerializeToString,
+                response_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.GetRefundResponse.FromString,
+                _registered_method=True)
+        self.CapturePayment = channel.unary_unary(
+                '/paymesh.payment.v1.PaymentService/CapturePayment',
+                request_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.CapturePaymentRequest.SerializeToString,
+                response_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.CapturePaymentResponse.FromString,
+                _registered_method=True)
+        self.VoidPayment = channel.unary_unary(
+                '/paymesh.payment.v1.PaymentService/VoidPayment',
+                request_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.VoidPaymentRequest.SerializeToString,
+                response_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.VoidPaymentResponse.FromString,
+                _registered_method=True)
+        self.ClosePayment = channel.unary_unary(
+                '/paymesh.payment.v1.PaymentService/ClosePayment',
+                request_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ClosePaymentRequest.SerializeToString,
+                response_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ClosePaymentResponse.FromString,
+                _registered_method=True)
+        self.HandleCallback = channel.unary_unary(
+                '/paymesh.payment.v1.PaymentService/HandleCallback',
+                request_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.HandleCallbackRequest.SerializeToString,
+                response_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.HandleCallbackResponse.FromString,
+                _registered_method=True)
+        self.WithdrawBalance = channel.unary_unary(
+                '/paymesh.payment.v1.PaymentService/WithdrawBalance',
+                request_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.WithdrawBalanceRequest.SerializeToString,
+                response_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.WithdrawBalanceResponse.FromString,
+                _registered_method=True)
+        self.GetTrialBalance = channel.unary_unary(
+                '/paymesh.payment.v1.PaymentService/GetTrialBalance',
+                request_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.GetTrialBalanceRequest.SerializeToString,
+                response_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.GetTrialBalanceResponse.FromString,
+                _registered_method=True)
+        self.SavePaymentMethod = channel.unary_unary(
+                '/paymesh.payment.v1.PaymentService/SavePaymentMethod',
+                request_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.SavePaymentMethodRequest.SerializeToString,
+                response_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.SavePaymentMethodResponse.FromString,
+                _registered_method=True)
+        self.ListPaymentMethods = channel.unary_unary(
+                '/paymesh.payment.v1.PaymentService/ListPaymentMethods',
+                request_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentMethodsRequest.SerializeToString,
+                response_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentMethodsResponse.FromString,
+                _registered_method=True)
+        self.SetDefaultPaymentMethod = channel.unary_unary(
+                '/paymesh.payment.v1.PaymentService/SetDefaultPaymentMethod',
+                request_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.SetDefaultPaymentMethodRequest.SerializeToString,
+                response_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.SetDefaultPaymentMethodResponse.FromString,
+                _registered_method=True)
+        self.RemovePaymentMethod = channel.unary_unary(
+                '/paymesh.payment.v1.PaymentService/RemovePaymentMethod',
+                request_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.RemovePaymentMethodRequest.SerializeToString,
+                response_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.RemovePaymentMethodResponse.FromString,
+                _registered_method=True)
+        self.ListReviews = channel.unary_unary(
+                '/paymesh.payment.v1.PaymentService/ListReviews',
+                request_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ListReviewsRequest.SerializeToString,
+                response_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ListReviewsResponse.FromString,
+                _registered_method=True)
+        self.ProposeReview = channel.unary_unary(
+                '/paymesh.payment.v1.PaymentService/ProposeReview',
+                request_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ProposeReviewRequest.SerializeToString,
+                response_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ProposeReviewResponse.FromString,
+                _registered_method=True)
+        self.DecideReview = channel.unary_unary(
+                '/paymesh.payment.v1.PaymentService/DecideReview',
+                request_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.DecideReviewRequest.SerializeToString,
+                response_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.DecideReviewResponse.FromString,
+                _registered_method=True)
+        self.ImportBill = channel.unary_unary(
+                '/paymesh.payment.v1.PaymentService/ImportBill',
+                request_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ImportBillRequest.SerializeToString,
+                response_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ImportBillResponse.FromString,
+                _registered_method=True)
+        self.ListBills = channel.unary_unary(
+                '/paymesh.payment.v1.PaymentService/ListBills',
+                request_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ListBillsRequest.SerializeToString,
+                response_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ListBillsResponse.FromString,
+                _registered_method=True)
+        self.ListBillDifferences = channel.unary_unary(
+                '/paymesh.payment.v1.PaymentService/ListBillDifferences',
+                request_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ListBillDifferencesRequest.SerializeToString,
+                response_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ListBillDifferencesResponse.FromString,
+                _registered_method=True)
 
 
 class PaymentServiceServicer(object):
@@ -84,10 +169,12 @@ class PaymentServiceServicer(object):
     def CreatePayment(self, request, context):
         """Pays an order of one's own.
 
-        Success: the payment exists and is at rest or on its way; its `status` tells. A refusal by the business is a
-        payment too only where the order may have one. Fails with ORDER_NOT_FOUND, ORDER_NOT_PAYABLE,
-        ORDER_HAS_LIVE_PAYMENT, AMOUNT_MISMATCH, BALANCE_INSUFFICIENT, PAYMENT_METHOD_UNAVAILABLE, PAYMENT_BLOCKED. A
-        repeat with the same idempotency key gets the first answer, byte for byte.
+        Success: the payment exists and is at rest or on its way; its `status` and `next_action` tell. Where the provider
+        has not answered in time it is on its way: read it, and do not pay again. A refusal by the business is a payment too
+        only where the order may have one. Fails with ORDER_NOT_FOUND, ORDER_NOT_PAYABLE, ORDER_HAS_LIVE_PAYMENT,
+        AMOUNT_MISMATCH, BALANCE_INSUFFICIENT, PAYMENT_METHOD_UNAVAILABLE, SCENE_UNSUPPORTED, PAYMENT_METHOD_NOT_FOUND,
+        PAYMENT_BLOCKED, PAYMENT_DECLINED, IDEMPOTENCY_KEY_IN_FLIGHT. A repeat with the same idempotency key gets the first
+        answer, byte for byte.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,8 +192,9 @@ class PaymentServiceServicer(object):
     def RefundPayment(self, request, context):
         """Gives back a part or the rest of a payment: of one's own, or any with the scope payments:refund.
 
-        Fails with PAYMENT_NOT_FOUND, PAYMENT_STATUS_CONFLICT, REFUND_EXCEEDS_CAPTURED, CURRENCY_UNSUPPORTED. A repeat
-        with the same idempotency key gets the first answer, byte for byte.
+        Success: the refund is success, or on its way; its `status` tells. Fails with PAYMENT_NOT_FOUND,
+        PAYMENT_STATUS_CONFLICT, REFUND_EXCEEDS_CAPTURED, CURRENCY_UNSUPPORTED, PROVIDER_REFUSED, IDEMPOTENCY_KEY_IN_FLIGHT.
+        A repeat with the same idempotency key gets the first answer, byte for byte.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -158,6 +246,170 @@ class PaymentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRefund(self, request, context):
+        """Reads a refund of one's own payment, or any with the scope payments:read.
+
+        Fails with REFUND_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CapturePayment(self, request, context):
+        """Takes what a card's issuer holds for a payment, or a part of it, once; the rest is let go of.
+
+        Success: the payment is success, or on its way; its `status` tells. Fails with PAYMENT_NOT_FOUND,
+        PAYMENT_STATUS_CONFLICT, CURRENCY_UNSUPPORTED, CAPTURE_EXCEEDS_AUTHORIZED, PROVIDER_REFUSED,
+        IDEMPOTENCY_KEY_IN_FLIGHT. A repeat with the same idempotency key gets the first answer, byte for byte.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VoidPayment(self, request, context):
+        """Lets go of what a card's issuer holds for a payment; nothing is taken.
+
+        Success: the payment is closed, or on its way; its `status` tells. Fails with PAYMENT_NOT_FOUND,
+        PAYMENT_STATUS_CONFLICT, PROVIDER_REFUSED, IDEMPOTENCY_KEY_IN_FLIGHT. A repeat with the same idempotency key gets the
+        first answer, byte for byte.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClosePayment(self, request, context):
+        """Ends a payment of one's own that waits for its payer, so that the order can be paid in another way.
+
+        Success: the payment is closed; or it is success, because the payer was faster. Fails with PAYMENT_NOT_FOUND,
+        PAYMENT_STATUS_CONFLICT, PROVIDER_REFUSED, IDEMPOTENCY_KEY_IN_FLIGHT. A repeat with the same idempotency key gets the
+        first answer, byte for byte.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HandleCallback(self, request, context):
+        """Takes what a provider tells of a charge or a refund, and answers in the provider's own words.
+
+        The exact bytes are verified by the provider's signature. Success: what it says is in the books, perhaps since before.
+        Fails with CALLBACK_REFUSED when it is not the provider's, or says something that cannot be so of a payment of ours;
+        the provider sends it again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WithdrawBalance(self, request, context):
+        """Takes money off a balance to be paid out to its owner: one's own, or any with the scope balance:write.
+
+        Fails with NOT_OWNER, CURRENCY_UNSUPPORTED, BALANCE_INSUFFICIENT. A repeat with the same idempotency key gets the first
+        answer, byte for byte.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTrialBalance(self, request, context):
+        """Adds up the whole ledger by kind of account and currency; debits and credits are equal in each currency.
+
+        Never fails by itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SavePaymentMethod(self, request, context):
+        """Keeps a card of one's own: its number goes into the vault, and what is kept elsewhere is a token.
+
+        The same card saved again is the same payment method. Fails with INVALID_ARGUMENT when it is no card, or past its
+        expiry, and PAYMENT_METHOD_LIMIT_REACHED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPaymentMethods(self, request, context):
+        """Lists one's own cards, newest first; a user keeps 20 at most.
+
+        Fails with PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetDefaultPaymentMethod(self, request, context):
+        """Makes a card of one's own the one that pays where a payment by card names none.
+
+        Fails with PAYMENT_METHOD_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemovePaymentMethod(self, request, context):
+        """Forgets a card of one's own; its number leaves the vault when no other user has it.
+
+        Payments made with it can still be refunded. Fails with PAYMENT_METHOD_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListReviews(self, request, context):
+        """Lists what contradicts itself and waits for operators, oldest first; with `all` also what was decided.
+
+        Fails with PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ProposeReview(self, request, context):
+        """Says what is true of a review and what is to be done; another operator has to agree.
+
+        A new proposal replaces the one before. Fails with REVIEW_NOT_FOUND, REVIEW_STATUS_CONFLICT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DecideReview(self, request, context):
+        """Agrees to a proposal, which is then carried out, or turns it down, which opens the review again.
+
+        Fails with REVIEW_NOT_FOUND, REVIEW_STATUS_CONFLICT, REVIEW_NEEDS_SECOND_PERSON, ORDER_HAS_LIVE_PAYMENT (its money can
+        only be given back), BALANCE_LIMIT_EXCEEDED. A repeat with the same idempotency key gets the first answer, byte for byte.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportBill(self, request, context):
+        """Fetches a provider's bill of a day, matches it with the books, and books its settlement, its fees and corrections.
+
+        Once per bill: again it answers with what was imported. Fails with BILL_NOT_AVAILABLE, PAYMENT_METHOD_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBills(self, request, context):
+        """Lists the bills that were imported, newest first.
+
+        Fails with PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBillDifferences(self, request, context):
+        """Lists what a bill and the books do not agree about, newest first.
+
+        Fails with BILL_NOT_FOUND, PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PaymentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -200,6 +452,91 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.TopUpBalance,
                     request_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.TopUpBalanceRequest.FromString,
                     response_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.TopUpBalanceResponse.SerializeToString,
+            ),
+            'GetRefund': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRefund,
+                    request_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.GetRefundRequest.FromString,
+                    response_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.GetRefundResponse.SerializeToString,
+            ),
+            'CapturePayment': grpc.unary_unary_rpc_method_handler(
+                    servicer.CapturePayment,
+                    request_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.CapturePaymentRequest.FromString,
+                    response_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.CapturePaymentResponse.SerializeToString,
+            ),
+            'VoidPayment': grpc.unary_unary_rpc_method_handler(
+                    servicer.VoidPayment,
+                    request_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.VoidPaymentRequest.FromString,
+                    response_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.VoidPaymentResponse.SerializeToString,
+            ),
+            'ClosePayment': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClosePayment,
+                    request_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ClosePaymentRequest.FromString,
+                    response_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ClosePaymentResponse.SerializeToString,
+            ),
+            'HandleCallback': grpc.unary_unary_rpc_method_handler(
+                    servicer.HandleCallback,
+                    request_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.HandleCallbackRequest.FromString,
+                    response_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.HandleCallbackResponse.SerializeToString,
+            ),
+            'WithdrawBalance': grpc.unary_unary_rpc_method_handler(
+                    servicer.WithdrawBalance,
+                    request_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.WithdrawBalanceRequest.FromString,
+                    response_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.WithdrawBalanceResponse.SerializeToString,
+            ),
+            'GetTrialBalance': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTrialBalance,
+                    request_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.GetTrialBalanceRequest.FromString,
+                    response_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.GetTrialBalanceResponse.SerializeToString,
+            ),
+            'SavePaymentMethod': grpc.unary_unary_rpc_method_handler(
+                    servicer.SavePaymentMethod,
+                    request_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.SavePaymentMethodRequest.FromString,
+                    response_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.SavePaymentMethodResponse.SerializeToString,
+            ),
+            'ListPaymentMethods': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPaymentMethods,
+                    request_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentMethodsRequest.FromString,
+                    response_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentMethodsResponse.SerializeToString,
+            ),
+            'SetDefaultPaymentMethod': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetDefaultPaymentMethod,
+                    request_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.SetDefaultPaymentMethodRequest.FromString,
+                    response_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.SetDefaultPaymentMethodResponse.SerializeToString,
+            ),
+            'RemovePaymentMethod': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemovePaymentMethod,
+                    request_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.RemovePaymentMethodRequest.FromString,
+                    response_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.RemovePaymentMethodResponse.SerializeToString,
+            ),
+            'ListReviews': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReviews,
+                    request_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ListReviewsRequest.FromString,
+                    response_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ListReviewsResponse.SerializeToString,
+            ),
+            'ProposeReview': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProposeReview,
+                    request_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ProposeReviewRequest.FromString,
+                    response_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ProposeReviewResponse.SerializeToString,
+            ),
+            'DecideReview': grpc.unary_unary_rpc_method_handler(
+                    servicer.DecideReview,
+                    request_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.DecideReviewRequest.FromString,
+                    response_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.DecideReviewResponse.SerializeToString,
+            ),
+            'ImportBill': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportBill,
+                    request_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ImportBillRequest.FromString,
+                    response_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ImportBillResponse.SerializeToString,
+            ),
+            'ListBills': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBills,
+                    request_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ListBillsRequest.FromString,
+                    response_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ListBillsResponse.SerializeToString,
+            ),
+            'ListBillDifferences': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBillDifferences,
+                    request_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ListBillDifferencesRequest.FromString,
+                    response_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ListBillDifferencesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -419,6 +756,465 @@ class PaymentService(object):
             '/paymesh.payment.v1.PaymentService/TopUpBalance',
             paymesh_dot_payment_dot_v1_dot_payment__service__pb2.TopUpBalanceRequest.SerializeToString,
             paymesh_dot_payment_dot_v1_dot_payment__service__pb2.TopUpBalanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRefund(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.payment.v1.PaymentService/GetRefund',
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.GetRefundRequest.SerializeToString,
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.GetRefundResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CapturePayment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.payment.v1.PaymentService/CapturePayment',
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.CapturePaymentRequest.SerializeToString,
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.CapturePaymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VoidPayment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.payment.v1.PaymentService/VoidPayment',
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.VoidPaymentRequest.SerializeToString,
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.VoidPaymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClosePayment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.payment.v1.PaymentService/ClosePayment',
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ClosePaymentRequest.SerializeToString,
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ClosePaymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HandleCallback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.payment.v1.PaymentService/HandleCallback',
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.HandleCallbackRequest.SerializeToString,
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.HandleCallbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WithdrawBalance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.payment.v1.PaymentService/WithdrawBalance',
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.WithdrawBalanceRequest.SerializeToString,
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.WithdrawBalanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTrialBalance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.payment.v1.PaymentService/GetTrialBalance',
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.GetTrialBalanceRequest.SerializeToString,
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.GetTrialBalanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SavePaymentMethod(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.payment.v1.PaymentService/SavePaymentMethod',
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.SavePaymentMethodRequest.SerializeToString,
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.SavePaymentMethodResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPaymentMethods(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.payment.v1.PaymentService/ListPaymentMethods',
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentMethodsRequest.SerializeToString,
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentMethodsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetDefaultPaymentMethod(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.payment.v1.PaymentService/SetDefaultPaymentMethod',
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.SetDefaultPaymentMethodRequest.SerializeToString,
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.SetDefaultPaymentMethodResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemovePaymentMethod(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.payment.v1.PaymentService/RemovePaymentMethod',
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.RemovePaymentMethodRequest.SerializeToString,
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.RemovePaymentMethodResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReviews(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.payment.v1.PaymentService/ListReviews',
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ListReviewsRequest.SerializeToString,
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ListReviewsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProposeReview(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.payment.v1.PaymentService/ProposeReview',
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ProposeReviewRequest.SerializeToString,
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ProposeReviewResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DecideReview(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.payment.v1.PaymentService/DecideReview',
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.DecideReviewRequest.SerializeToString,
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.DecideReviewResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportBill(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.payment.v1.PaymentService/ImportBill',
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ImportBillRequest.SerializeToString,
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ImportBillResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBills(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.payment.v1.PaymentService/ListBills',
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ListBillsRequest.SerializeToString,
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ListBillsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBillDifferences(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.payment.v1.PaymentService/ListBillDifferences',
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ListBillDifferencesRequest.SerializeToString,
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ListBillDifferencesResponse.FromString,
             options,
             channel_credentials,
             insecure,

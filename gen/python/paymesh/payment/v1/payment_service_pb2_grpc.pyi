@@ -36,10 +36,12 @@ class PaymentServiceStub:
     CreatePayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.CreatePaymentRequest, _payment_service_pb2.CreatePaymentResponse]
     """Pays an order of one's own.
 
-    Success: the payment exists and is at rest or on its way; its `status` tells. A refusal by the business is a
-    payment too only where the order may have one. Fails with ORDER_NOT_FOUND, ORDER_NOT_PAYABLE,
-    ORDER_HAS_LIVE_PAYMENT, AMOUNT_MISMATCH, BALANCE_INSUFFICIENT, PAYMENT_METHOD_UNAVAILABLE, PAYMENT_BLOCKED. A
-    repeat with the same idempotency key gets the first answer, byte for byte.
+    Success: the payment exists and is at rest or on its way; its `status` and `next_action` tell. Where the provider
+    has not answered in time it is on its way: read it, and do not pay again. A refusal by the business is a payment too
+    only where the order may have one. Fails with ORDER_NOT_FOUND, ORDER_NOT_PAYABLE, ORDER_HAS_LIVE_PAYMENT,
+    AMOUNT_MISMATCH, BALANCE_INSUFFICIENT, PAYMENT_METHOD_UNAVAILABLE, SCENE_UNSUPPORTED, PAYMENT_METHOD_NOT_FOUND,
+    PAYMENT_BLOCKED, PAYMENT_DECLINED, IDEMPOTENCY_KEY_IN_FLIGHT. A repeat with the same idempotency key gets the first
+    answer, byte for byte.
     """
     GetPayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.GetPaymentRequest, _payment_service_pb2.GetPaymentResponse]
     """Reads a payment of one's own, or any with the scope payments:read.
@@ -49,8 +51,9 @@ class PaymentServiceStub:
     RefundPayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.RefundPaymentRequest, _payment_service_pb2.RefundPaymentResponse]
     """Gives back a part or the rest of a payment: of one's own, or any with the scope payments:refund.
 
-    Fails with PAYMENT_NOT_FOUND, PAYMENT_STATUS_CONFLICT, REFUND_EXCEEDS_CAPTURED, CURRENCY_UNSUPPORTED. A repeat
-    with the same idempotency key gets the first answer, byte for byte.
+    Success: the refund is success, or on its way; its `status` tells. Fails with PAYMENT_NOT_FOUND,
+    PAYMENT_STATUS_CONFLICT, REFUND_EXCEEDS_CAPTURED, CURRENCY_UNSUPPORTED, PROVIDER_REFUSED, IDEMPOTENCY_KEY_IN_FLIGHT.
+    A repeat with the same idempotency key gets the first answer, byte for byte.
     """
     ListOrderPayments: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListOrderPaymentsRequest, _payment_service_pb2.ListOrderPaymentsResponse]
     """Lists the payments of an order, newest first: of one's own, or any with the scope payments:read.
@@ -78,6 +81,102 @@ class PaymentServiceStub:
     Fails with CURRENCY_UNSUPPORTED, BALANCE_LIMIT_EXCEEDED. A repeat with the same idempotency key gets the first
     answer, byte for byte.
     """
+    GetRefund: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.GetRefundRequest, _payment_service_pb2.GetRefundResponse]
+    """Reads a refund of one's own payment, or any with the scope payments:read.
+
+    Fails with REFUND_NOT_FOUND.
+    """
+    CapturePayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.CapturePaymentRequest, _payment_service_pb2.CapturePaymentResponse]
+    """Takes what a card's issuer holds for a payment, or a part of it, once; the rest is let go of.
+
+    Success: the payment is success, or on its way; its `status` tells. Fails with PAYMENT_NOT_FOUND,
+    PAYMENT_STATUS_CONFLICT, CURRENCY_UNSUPPORTED, CAPTURE_EXCEEDS_AUTHORIZED, PROVIDER_REFUSED,
+    IDEMPOTENCY_KEY_IN_FLIGHT. A repeat with the same idempotency key gets the first answer, byte for byte.
+    """
+    VoidPayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.VoidPaymentRequest, _payment_service_pb2.VoidPaymentResponse]
+    """Lets go of what a card's issuer holds for a payment; nothing is taken.
+
+    Success: the payment is closed, or on its way; its `status` tells. Fails with PAYMENT_NOT_FOUND,
+    PAYMENT_STATUS_CONFLICT, PROVIDER_REFUSED, IDEMPOTENCY_KEY_IN_FLIGHT. A repeat with the same idempotency key gets the
+    first answer, byte for byte.
+    """
+    ClosePayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ClosePaymentRequest, _payment_service_pb2.ClosePaymentResponse]
+    """Ends a payment of one's own that waits for its payer, so that the order can be paid in another way.
+
+    Success: the payment is closed; or it is success, because the payer was faster. Fails with PAYMENT_NOT_FOUND,
+    PAYMENT_STATUS_CONFLICT, PROVIDER_REFUSED, IDEMPOTENCY_KEY_IN_FLIGHT. A repeat with the same idempotency key gets the
+    first answer, byte for byte.
+    """
+    HandleCallback: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.HandleCallbackRequest, _payment_service_pb2.HandleCallbackResponse]
+    """Takes what a provider tells of a charge or a refund, and answers in the provider's own words.
+
+    The exact bytes are verified by the provider's signature. Success: what it says is in the books, perhaps since before.
+    Fails with CALLBACK_REFUSED when it is not the provider's, or says something that cannot be so of a payment of ours;
+    the provider sends it again.
+    """
+    WithdrawBalance: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.WithdrawBalanceRequest, _payment_service_pb2.WithdrawBalanceResponse]
+    """Takes money off a balance to be paid out to its owner: one's own, or any with the scope balance:write.
+
+    Fails with NOT_OWNER, CURRENCY_UNSUPPORTED, BALANCE_INSUFFICIENT. A repeat with the same idempotency key gets the first
+    answer, byte for byte.
+    """
+    GetTrialBalance: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.GetTrialBalanceRequest, _payment_service_pb2.GetTrialBalanceResponse]
+    """Adds up the whole ledger by kind of account and currency; debits and credits are equal in each currency.
+
+    Never fails by itself.
+    """
+    SavePaymentMethod: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.SavePaymentMethodRequest, _payment_service_pb2.SavePaymentMethodResponse]
+    """Keeps a card of one's own: its number goes into the vault, and what is kept elsewhere is a token.
+
+    The same card saved again is the same payment method. Fails with INVALID_ARGUMENT when it is no card, or past its
+    expiry, and PAYMENT_METHOD_LIMIT_REACHED.
+    """
+    ListPaymentMethods: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListPaymentMethodsRequest, _payment_service_pb2.ListPaymentMethodsResponse]
+    """Lists one's own cards, newest first; a user keeps 20 at most.
+
+    Fails with PAGE_TOKEN_INVALID.
+    """
+    SetDefaultPaymentMethod: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.SetDefaultPaymentMethodRequest, _payment_service_pb2.SetDefaultPaymentMethodResponse]
+    """Makes a card of one's own the one that pays where a payment by card names none.
+
+    Fails with PAYMENT_METHOD_NOT_FOUND.
+    """
+    RemovePaymentMethod: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.RemovePaymentMethodRequest, _payment_service_pb2.RemovePaymentMethodResponse]
+    """Forgets a card of one's own; its number leaves the vault when no other user has it.
+
+    Payments made with it can still be refunded. Fails with PAYMENT_METHOD_NOT_FOUND.
+    """
+    ListReviews: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListReviewsRequest, _payment_service_pb2.ListReviewsResponse]
+    """Lists what contradicts itself and waits for operators, oldest first; with `all` also what was decided.
+
+    Fails with PAGE_TOKEN_INVALID.
+    """
+    ProposeReview: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ProposeReviewRequest, _payment_service_pb2.ProposeReviewResponse]
+    """Says what is true of a review and what is to be done; another operator has to agree.
+
+    A new proposal replaces the one before. Fails with REVIEW_NOT_FOUND, REVIEW_STATUS_CONFLICT.
+    """
+    DecideReview: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.DecideReviewRequest, _payment_service_pb2.DecideReviewResponse]
+    """Agrees to a proposal, which is then carried out, or turns it down, which opens the review again.
+
+    Fails with REVIEW_NOT_FOUND, REVIEW_STATUS_CONFLICT, REVIEW_NEEDS_SECOND_PERSON, ORDER_HAS_LIVE_PAYMENT (its money can
+    only be given back), BALANCE_LIMIT_EXCEEDED. A repeat with the same idempotency key gets the first answer, byte for byte.
+    """
+    ImportBill: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ImportBillRequest, _payment_service_pb2.ImportBillResponse]
+    """Fetches a provider's bill of a day, matches it with the books, and books its settlement, its fees and corrections.
+
+    Once per bill: again it answers with what was imported. Fails with BILL_NOT_AVAILABLE, PAYMENT_METHOD_UNAVAILABLE.
+    """
+    ListBills: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListBillsRequest, _payment_service_pb2.ListBillsResponse]
+    """Lists the bills that were imported, newest first.
+
+    Fails with PAGE_TOKEN_INVALID.
+    """
+    ListBillDifferences: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListBillDifferencesRequest, _payment_service_pb2.ListBillDifferencesResponse]
+    """Lists what a bill and the books do not agree about, newest first.
+
+    Fails with BILL_NOT_FOUND, PAGE_TOKEN_INVALID.
+    """
 
 @_typing.type_check_only
 class PaymentServiceAsyncStub(PaymentServiceStub):
@@ -87,10 +186,12 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     CreatePayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.CreatePaymentRequest, _payment_service_pb2.CreatePaymentResponse]  # type: ignore[assignment]
     """Pays an order of one's own.
 
-    Success: the payment exists and is at rest or on its way; its `status` tells. A refusal by the business is a
-    payment too only where the order may have one. Fails with ORDER_NOT_FOUND, ORDER_NOT_PAYABLE,
-    ORDER_HAS_LIVE_PAYMENT, AMOUNT_MISMATCH, BALANCE_INSUFFICIENT, PAYMENT_METHOD_UNAVAILABLE, PAYMENT_BLOCKED. A
-    repeat with the same idempotency key gets the first answer, byte for byte.
+    Success: the payment exists and is at rest or on its way; its `status` and `next_action` tell. Where the provider
+    has not answered in time it is on its way: read it, and do not pay again. A refusal by the business is a payment too
+    only where the order may have one. Fails with ORDER_NOT_FOUND, ORDER_NOT_PAYABLE, ORDER_HAS_LIVE_PAYMENT,
+    AMOUNT_MISMATCH, BALANCE_INSUFFICIENT, PAYMENT_METHOD_UNAVAILABLE, SCENE_UNSUPPORTED, PAYMENT_METHOD_NOT_FOUND,
+    PAYMENT_BLOCKED, PAYMENT_DECLINED, IDEMPOTENCY_KEY_IN_FLIGHT. A repeat with the same idempotency key gets the first
+    answer, byte for byte.
     """
     GetPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.GetPaymentRequest, _payment_service_pb2.GetPaymentResponse]  # type: ignore[assignment]
     """Reads a payment of one's own, or any with the scope payments:read.
@@ -100,8 +201,9 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     RefundPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.RefundPaymentRequest, _payment_service_pb2.RefundPaymentResponse]  # type: ignore[assignment]
     """Gives back a part or the rest of a payment: of one's own, or any with the scope payments:refund.
 
-    Fails with PAYMENT_NOT_FOUND, PAYMENT_STATUS_CONFLICT, REFUND_EXCEEDS_CAPTURED, CURRENCY_UNSUPPORTED. A repeat
-    with the same idempotency key gets the first answer, byte for byte.
+    Success: the refund is success, or on its way; its `status` tells. Fails with PAYMENT_NOT_FOUND,
+    PAYMENT_STATUS_CONFLICT, REFUND_EXCEEDS_CAPTURED, CURRENCY_UNSUPPORTED, PROVIDER_REFUSED, IDEMPOTENCY_KEY_IN_FLIGHT.
+    A repeat with the same idempotency key gets the first answer, byte for byte.
     """
     ListOrderPayments: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListOrderPaymentsRequest, _payment_service_pb2.ListOrderPaymentsResponse]  # type: ignore[assignment]
     """Lists the payments of an order, newest first: of one's own, or any with the scope payments:read.
@@ -129,6 +231,102 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     Fails with CURRENCY_UNSUPPORTED, BALANCE_LIMIT_EXCEEDED. A repeat with the same idempotency key gets the first
     answer, byte for byte.
     """
+    GetRefund: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.GetRefundRequest, _payment_service_pb2.GetRefundResponse]  # type: ignore[assignment]
+    """Reads a refund of one's own payment, or any with the scope payments:read.
+
+    Fails with REFUND_NOT_FOUND.
+    """
+    CapturePayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.CapturePaymentRequest, _payment_service_pb2.CapturePaymentResponse]  # type: ignore[assignment]
+    """Takes what a card's issuer holds for a payment, or a part of it, once; the rest is let go of.
+
+    Success: the payment is success, or on its way; its `status` tells. Fails with PAYMENT_NOT_FOUND,
+    PAYMENT_STATUS_CONFLICT, CURRENCY_UNSUPPORTED, CAPTURE_EXCEEDS_AUTHORIZED, PROVIDER_REFUSED,
+    IDEMPOTENCY_KEY_IN_FLIGHT. A repeat with the same idempotency key gets the first answer, byte for byte.
+    """
+    VoidPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.VoidPaymentRequest, _payment_service_pb2.VoidPaymentResponse]  # type: ignore[assignment]
+    """Lets go of what a card's issuer holds for a payment; nothing is taken.
+
+    Success: the payment is closed, or on its way; its `status` tells. Fails with PAYMENT_NOT_FOUND,
+    PAYMENT_STATUS_CONFLICT, PROVIDER_REFUSED, IDEMPOTENCY_KEY_IN_FLIGHT. A repeat with the same idempotency key gets the
+    first answer, byte for byte.
+    """
+    ClosePayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ClosePaymentRequest, _payment_service_pb2.ClosePaymentResponse]  # type: ignore[assignment]
+    """Ends a payment of one's own that waits for its payer, so that the order can be paid in another way.
+
+    Success: the payment is closed; or it is success, because the payer was faster. Fails with PAYMENT_NOT_FOUND,
+    PAYMENT_STATUS_CONFLICT, PROVIDER_REFUSED, IDEMPOTENCY_KEY_IN_FLIGHT. A repeat with the same idempotency key gets the
+    first answer, byte for byte.
+    """
+    HandleCallback: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.HandleCallbackRequest, _payment_service_pb2.HandleCallbackResponse]  # type: ignore[assignment]
+    """Takes what a provider tells of a charge or a refund, and answers in the provider's own words.
+
+    The exact bytes are verified by the provider's signature. Success: what it says is in the books, perhaps since before.
+    Fails with CALLBACK_REFUSED when it is not the provider's, or says something that cannot be so of a payment of ours;
+    the provider sends it again.
+    """
+    WithdrawBalance: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.WithdrawBalanceRequest, _payment_service_pb2.WithdrawBalanceResponse]  # type: ignore[assignment]
+    """Takes money off a balance to be paid out to its owner: one's own, or any with the scope balance:write.
+
+    Fails with NOT_OWNER, CURRENCY_UNSUPPORTED, BALANCE_INSUFFICIENT. A repeat with the same idempotency key gets the first
+    answer, byte for byte.
+    """
+    GetTrialBalance: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.GetTrialBalanceRequest, _payment_service_pb2.GetTrialBalanceResponse]  # type: ignore[assignment]
+    """Adds up the whole ledger by kind of account and currency; debits and credits are equal in each currency.
+
+    Never fails by itself.
+    """
+    SavePaymentMethod: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.SavePaymentMethodRequest, _payment_service_pb2.SavePaymentMethodResponse]  # type: ignore[assignment]
+    """Keeps a card of one's own: its number goes into the vault, and what is kept elsewhere is a token.
+
+    The same card saved again is the same payment method. Fails with INVALID_ARGUMENT when it is no card, or past its
+    expiry, and PAYMENT_METHOD_LIMIT_REACHED.
+    """
+    ListPaymentMethods: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListPaymentMethodsRequest, _payment_service_pb2.ListPaymentMethodsResponse]  # type: ignore[assignment]
+    """Lists one's own cards, newest first; a user keeps 20 at most.
+
+    Fails with PAGE_TOKEN_INVALID.
+    """
+    SetDefaultPaymentMethod: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.SetDefaultPaymentMethodRequest, _payment_service_pb2.SetDefaultPaymentMethodResponse]  # type: ignore[assignment]
+    """Makes a card of one's own the one that pays where a payment by card names none.
+
+    Fails with PAYMENT_METHOD_NOT_FOUND.
+    """
+    RemovePaymentMethod: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.RemovePaymentMethodRequest, _payment_service_pb2.RemovePaymentMethodResponse]  # type: ignore[assignment]
+    """Forgets a card of one's own; its number leaves the vault when no other user has it.
+
+    Payments made with it can still be refunded. Fails with PAYMENT_METHOD_NOT_FOUND.
+    """
+    ListReviews: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListReviewsRequest, _payment_service_pb2.ListReviewsResponse]  # type: ignore[assignment]
+    """Lists what contradicts itself and waits for operators, oldest first; with `all` also what was decided.
+
+    Fails with PAGE_TOKEN_INVALID.
+    """
+    ProposeReview: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ProposeReviewRequest, _payment_service_pb2.ProposeReviewResponse]  # type: ignore[assignment]
+    """Says what is true of a review and what is to be done; another operator has to agree.
+
+    A new proposal replaces the one before. Fails with REVIEW_NOT_FOUND, REVIEW_STATUS_CONFLICT.
+    """
+    DecideReview: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.DecideReviewRequest, _payment_service_pb2.DecideReviewResponse]  # type: ignore[assignment]
+    """Agrees to a proposal, which is then carried out, or turns it down, which opens the review again.
+
+    Fails with REVIEW_NOT_FOUND, REVIEW_STATUS_CONFLICT, REVIEW_NEEDS_SECOND_PERSON, ORDER_HAS_LIVE_PAYMENT (its money can
+    only be given back), BALANCE_LIMIT_EXCEEDED. A repeat with the same idempotency key gets the first answer, byte for byte.
+    """
+    ImportBill: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ImportBillRequest, _payment_service_pb2.ImportBillResponse]  # type: ignore[assignment]
+    """Fetches a provider's bill of a day, matches it with the books, and books its settlement, its fees and corrections.
+
+    Once per bill: again it answers with what was imported. Fails with BILL_NOT_AVAILABLE, PAYMENT_METHOD_UNAVAILABLE.
+    """
+    ListBills: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListBillsRequest, _payment_service_pb2.ListBillsResponse]  # type: ignore[assignment]
+    """Lists the bills that were imported, newest first.
+
+    Fails with PAGE_TOKEN_INVALID.
+    """
+    ListBillDifferences: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListBillDifferencesRequest, _payment_service_pb2.ListBillDifferencesResponse]  # type: ignore[assignment]
+    """Lists what a bill and the books do not agree about, newest first.
+
+    Fails with BILL_NOT_FOUND, PAGE_TOKEN_INVALID.
+    """
 
 class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Payments, refunds and balances."""
@@ -141,10 +339,12 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_payment_service_pb2.CreatePaymentResponse, _abc.Awaitable[_payment_service_pb2.CreatePaymentResponse]]:
         """Pays an order of one's own.
 
-        Success: the payment exists and is at rest or on its way; its `status` tells. A refusal by the business is a
-        payment too only where the order may have one. Fails with ORDER_NOT_FOUND, ORDER_NOT_PAYABLE,
-        ORDER_HAS_LIVE_PAYMENT, AMOUNT_MISMATCH, BALANCE_INSUFFICIENT, PAYMENT_METHOD_UNAVAILABLE, PAYMENT_BLOCKED. A
-        repeat with the same idempotency key gets the first answer, byte for byte.
+        Success: the payment exists and is at rest or on its way; its `status` and `next_action` tell. Where the provider
+        has not answered in time it is on its way: read it, and do not pay again. A refusal by the business is a payment too
+        only where the order may have one. Fails with ORDER_NOT_FOUND, ORDER_NOT_PAYABLE, ORDER_HAS_LIVE_PAYMENT,
+        AMOUNT_MISMATCH, BALANCE_INSUFFICIENT, PAYMENT_METHOD_UNAVAILABLE, SCENE_UNSUPPORTED, PAYMENT_METHOD_NOT_FOUND,
+        PAYMENT_BLOCKED, PAYMENT_DECLINED, IDEMPOTENCY_KEY_IN_FLIGHT. A repeat with the same idempotency key gets the first
+        answer, byte for byte.
         """
 
     @_abc_1.abstractmethod
@@ -166,8 +366,9 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_payment_service_pb2.RefundPaymentResponse, _abc.Awaitable[_payment_service_pb2.RefundPaymentResponse]]:
         """Gives back a part or the rest of a payment: of one's own, or any with the scope payments:refund.
 
-        Fails with PAYMENT_NOT_FOUND, PAYMENT_STATUS_CONFLICT, REFUND_EXCEEDS_CAPTURED, CURRENCY_UNSUPPORTED. A repeat
-        with the same idempotency key gets the first answer, byte for byte.
+        Success: the refund is success, or on its way; its `status` tells. Fails with PAYMENT_NOT_FOUND,
+        PAYMENT_STATUS_CONFLICT, REFUND_EXCEEDS_CAPTURED, CURRENCY_UNSUPPORTED, PROVIDER_REFUSED, IDEMPOTENCY_KEY_IN_FLIGHT.
+        A repeat with the same idempotency key gets the first answer, byte for byte.
         """
 
     @_abc_1.abstractmethod
@@ -224,6 +425,204 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Fails with CURRENCY_UNSUPPORTED, BALANCE_LIMIT_EXCEEDED. A repeat with the same idempotency key gets the first
         answer, byte for byte.
+        """
+
+    @_abc_1.abstractmethod
+    def GetRefund(
+        self,
+        request: _payment_service_pb2.GetRefundRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.GetRefundResponse, _abc.Awaitable[_payment_service_pb2.GetRefundResponse]]:
+        """Reads a refund of one's own payment, or any with the scope payments:read.
+
+        Fails with REFUND_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def CapturePayment(
+        self,
+        request: _payment_service_pb2.CapturePaymentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.CapturePaymentResponse, _abc.Awaitable[_payment_service_pb2.CapturePaymentResponse]]:
+        """Takes what a card's issuer holds for a payment, or a part of it, once; the rest is let go of.
+
+        Success: the payment is success, or on its way; its `status` tells. Fails with PAYMENT_NOT_FOUND,
+        PAYMENT_STATUS_CONFLICT, CURRENCY_UNSUPPORTED, CAPTURE_EXCEEDS_AUTHORIZED, PROVIDER_REFUSED,
+        IDEMPOTENCY_KEY_IN_FLIGHT. A repeat with the same idempotency key gets the first answer, byte for byte.
+        """
+
+    @_abc_1.abstractmethod
+    def VoidPayment(
+        self,
+        request: _payment_service_pb2.VoidPaymentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.VoidPaymentResponse, _abc.Awaitable[_payment_service_pb2.VoidPaymentResponse]]:
+        """Lets go of what a card's issuer holds for a payment; nothing is taken.
+
+        Success: the payment is closed, or on its way; its `status` tells. Fails with PAYMENT_NOT_FOUND,
+        PAYMENT_STATUS_CONFLICT, PROVIDER_REFUSED, IDEMPOTENCY_KEY_IN_FLIGHT. A repeat with the same idempotency key gets the
+        first answer, byte for byte.
+        """
+
+    @_abc_1.abstractmethod
+    def ClosePayment(
+        self,
+        request: _payment_service_pb2.ClosePaymentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.ClosePaymentResponse, _abc.Awaitable[_payment_service_pb2.ClosePaymentResponse]]:
+        """Ends a payment of one's own that waits for its payer, so that the order can be paid in another way.
+
+        Success: the payment is closed; or it is success, because the payer was faster. Fails with PAYMENT_NOT_FOUND,
+        PAYMENT_STATUS_CONFLICT, PROVIDER_REFUSED, IDEMPOTENCY_KEY_IN_FLIGHT. A repeat with the same idempotency key gets the
+        first answer, byte for byte.
+        """
+
+    @_abc_1.abstractmethod
+    def HandleCallback(
+        self,
+        request: _payment_service_pb2.HandleCallbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.HandleCallbackResponse, _abc.Awaitable[_payment_service_pb2.HandleCallbackResponse]]:
+        """Takes what a provider tells of a charge or a refund, and answers in the provider's own words.
+
+        The exact bytes are verified by the provider's signature. Success: what it says is in the books, perhaps since before.
+        Fails with CALLBACK_REFUSED when it is not the provider's, or says something that cannot be so of a payment of ours;
+        the provider sends it again.
+        """
+
+    @_abc_1.abstractmethod
+    def WithdrawBalance(
+        self,
+        request: _payment_service_pb2.WithdrawBalanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.WithdrawBalanceResponse, _abc.Awaitable[_payment_service_pb2.WithdrawBalanceResponse]]:
+        """Takes money off a balance to be paid out to its owner: one's own, or any with the scope balance:write.
+
+        Fails with NOT_OWNER, CURRENCY_UNSUPPORTED, BALANCE_INSUFFICIENT. A repeat with the same idempotency key gets the first
+        answer, byte for byte.
+        """
+
+    @_abc_1.abstractmethod
+    def GetTrialBalance(
+        self,
+        request: _payment_service_pb2.GetTrialBalanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.GetTrialBalanceResponse, _abc.Awaitable[_payment_service_pb2.GetTrialBalanceResponse]]:
+        """Adds up the whole ledger by kind of account and currency; debits and credits are equal in each currency.
+
+        Never fails by itself.
+        """
+
+    @_abc_1.abstractmethod
+    def SavePaymentMethod(
+        self,
+        request: _payment_service_pb2.SavePaymentMethodRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.SavePaymentMethodResponse, _abc.Awaitable[_payment_service_pb2.SavePaymentMethodResponse]]:
+        """Keeps a card of one's own: its number goes into the vault, and what is kept elsewhere is a token.
+
+        The same card saved again is the same payment method. Fails with INVALID_ARGUMENT when it is no card, or past its
+        expiry, and PAYMENT_METHOD_LIMIT_REACHED.
+        """
+
+    @_abc_1.abstractmethod
+    def ListPaymentMethods(
+        self,
+        request: _payment_service_pb2.ListPaymentMethodsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.ListPaymentMethodsResponse, _abc.Awaitable[_payment_service_pb2.ListPaymentMethodsResponse]]:
+        """Lists one's own cards, newest first; a user keeps 20 at most.
+
+        Fails with PAGE_TOKEN_INVALID.
+        """
+
+    @_abc_1.abstractmethod
+    def SetDefaultPaymentMethod(
+        self,
+        request: _payment_service_pb2.SetDefaultPaymentMethodRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.SetDefaultPaymentMethodResponse, _abc.Awaitable[_payment_service_pb2.SetDefaultPaymentMethodResponse]]:
+        """Makes a card of one's own the one that pays where a payment by card names none.
+
+        Fails with PAYMENT_METHOD_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def RemovePaymentMethod(
+        self,
+        request: _payment_service_pb2.RemovePaymentMethodRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.RemovePaymentMethodResponse, _abc.Awaitable[_payment_service_pb2.RemovePaymentMethodResponse]]:
+        """Forgets a card of one's own; its number leaves the vault when no other user has it.
+
+        Payments made with it can still be refunded. Fails with PAYMENT_METHOD_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ListReviews(
+        self,
+        request: _payment_service_pb2.ListReviewsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.ListReviewsResponse, _abc.Awaitable[_payment_service_pb2.ListReviewsResponse]]:
+        """Lists what contradicts itself and waits for operators, oldest first; with `all` also what was decided.
+
+        Fails with PAGE_TOKEN_INVALID.
+        """
+
+    @_abc_1.abstractmethod
+    def ProposeReview(
+        self,
+        request: _payment_service_pb2.ProposeReviewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.ProposeReviewResponse, _abc.Awaitable[_payment_service_pb2.ProposeReviewResponse]]:
+        """Says what is true of a review and what is to be done; another operator has to agree.
+
+        A new proposal replaces the one before. Fails with REVIEW_NOT_FOUND, REVIEW_STATUS_CONFLICT.
+        """
+
+    @_abc_1.abstractmethod
+    def DecideReview(
+        self,
+        request: _payment_service_pb2.DecideReviewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.DecideReviewResponse, _abc.Awaitable[_payment_service_pb2.DecideReviewResponse]]:
+        """Agrees to a proposal, which is then carried out, or turns it down, which opens the review again.
+
+        Fails with REVIEW_NOT_FOUND, REVIEW_STATUS_CONFLICT, REVIEW_NEEDS_SECOND_PERSON, ORDER_HAS_LIVE_PAYMENT (its money can
+        only be given back), BALANCE_LIMIT_EXCEEDED. A repeat with the same idempotency key gets the first answer, byte for byte.
+        """
+
+    @_abc_1.abstractmethod
+    def ImportBill(
+        self,
+        request: _payment_service_pb2.ImportBillRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.ImportBillResponse, _abc.Awaitable[_payment_service_pb2.ImportBillResponse]]:
+        """Fetches a provider's bill of a day, matches it with the books, and books its settlement, its fees and corrections.
+
+        Once per bill: again it answers with what was imported. Fails with BILL_NOT_AVAILABLE, PAYMENT_METHOD_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def ListBills(
+        self,
+        request: _payment_service_pb2.ListBillsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.ListBillsResponse, _abc.Awaitable[_payment_service_pb2.ListBillsResponse]]:
+        """Lists the bills that were imported, newest first.
+
+        Fails with PAGE_TOKEN_INVALID.
+        """
+
+    @_abc_1.abstractmethod
+    def ListBillDifferences(
+        self,
+        request: _payment_service_pb2.ListBillDifferencesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.ListBillDifferencesResponse, _abc.Awaitable[_payment_service_pb2.ListBillDifferencesResponse]]:
+        """Lists what a bill and the books do not agree about, newest first.
+
+        Fails with BILL_NOT_FOUND, PAGE_TOKEN_INVALID.
         """
 
 def add_PaymentServiceServicer_to_server(servicer: PaymentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

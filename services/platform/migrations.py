@@ -29,8 +29,8 @@ def _config(room: str, connection: sa.Connection) -> Config:
 def _compare_bytes(connection: sa.Connection) -> None:
     """Make MariaDB and MySQL compare text as the other databases do, in every table that is made from here on.
 
-    Their defaults take `Key-1` for `key-1` and `key-1 ` too, so that one person's idempotency key would be another's; and
-    MariaDB's own takes nothing but Latin letters.
+    Their defaults take `Key-1` for `key-1`, and for `key-1 ` too, so that two idempotency keys would be one; and MariaDB's
+    own takes Latin letters alone.
     """
     dialect = cast("MySQLDialect", connection.dialect)
     wanted = "utf8mb4_nopad_bin" if dialect.is_mariadb else "utf8mb4_0900_bin"

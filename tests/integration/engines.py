@@ -11,8 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from pwd import getpwnam
@@ -62,16 +61,19 @@ class Engines:
     def migrated(self, engine: str, room: str) -> str:
         """Return the URL of a database with the newest schema of ``room`` and no rows but those that migrations write.
 
-        A server takes half a second to make one, so it has one for each room, which is emptied when asked for again.
+        To make one takes a while: a file is copied, and a server's one of each room is emptied when asked for again.
         """
-        if engine == SQLITE:
-            migrations.upgrade(room, url := self.empty(engine))
-            return url
-        if (engine, room) in self._kept:
-            self._kept[engine, room].empty()
-        else:
-            self._kept[engine, room] = _Kept(self.empty(engine), room)
-        return self._kept[engine, room].url
+        known = self._kept.get((engine, room))
+        if known is None:
+            known = self._kept[engine, room] = _Kept(self.empty(engine), room)
+            self._stack.callback(known.engine.dispose)
+        elif engine != SQLITE:
+            known.empty()
+        if engine != SQLITE:
+            return known.url
+        url = self.empty(engine)
+        shutil.copyfile(*(str(sa.make_url(each).database) for each in (known.url, url)))
+        return url
 
     def stop(self) -> None:
         """End the servers and remove what they kept."""
@@ -118,13 +120,13 @@ class Engines:
 
 
 class _Kept:
-    """A migrated database that is given again and again."""
+    """A migrated database that is used again and again."""
 
     def __init__(self, url: str, room: str) -> None:
         """Migrate it, and remember the rows that stand in it."""
         migrations.upgrade(room, url)
-        self.url, self._schema = url, sa.MetaData()
-        with _connected(sa.make_url(url)) as connection:
+        self.url, self.engine, self._schema = url, sa.create_engine(url), sa.MetaData()
+        with self.engine.connect() as connection:
             self._schema.reflect(connection)
             self._first = {
                 table: [dict(row) for row in connection.execute(sa.select(table)).mappings()]
@@ -133,7 +135,7 @@ class _Kept:
 
     def empty(self) -> None:
         """Bring it back to these rows."""
-        with _connected(sa.make_url(self.url)) as connection:
+        with self.engine.begin() as connection:
             for table in reversed(self._schema.sorted_tables):
                 connection.execute(sa.delete(table))
             for table, rows in self._first.items():
@@ -183,12 +185,6 @@ def _answering(url: sa.URL) -> sa.URL:
 
 def execute(url: sa.URL, *statements: str) -> None:
     """Run statements, each a transaction of its own."""
-    with _connected(url) as connection:
+    with sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool).connect() as connection:
         for statement in statements:
             connection.exec_driver_sql(statement)
-
-
-@contextmanager
-def _connected(url: sa.URL) -> Iterator[sa.Connection]:
-    with sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool).connect() as connection:
-        yield connection

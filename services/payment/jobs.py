@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
-from services.kernel.errors import DomainError
 from services.kernel.idempotency import InFlight
 from services.payment import usecases
-from services.platform import telemetry
-from services.platform.database import failure_of
+from services.platform.jobs import Every
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from services.payment.ports import Ports
     from services.platform.batcher import Batcher
     from services.platform.pipeline import Pipeline
@@ -29,35 +24,7 @@ CALLBACKS_KEPT_MS = 30 * 86_400_000
 _SWEPT_MAX = 1_000
 
 
-class _Timed:
-    """Does something again and again in a thread of its own; whatever it meets, the next turn comes."""
-
-    def __init__(self, name: str, every_s: float, turn: Callable[[], None]) -> None:
-        """Do ``turn`` every ``every_s`` seconds."""
-        self._every_s, self._turn, self._name = every_s, turn, name
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread after the turn that it is at."""
-        self._stopping.set()
-        self._thread.join(timeout=10)
-
-    def _work(self) -> None:
-        while not self._stopping.wait(self._every_s):
-            try:
-                self._turn()
-            except Exception as error:  # noqa: BLE001 - the next turn comes, and what is due stays due
-                known = isinstance(error, DomainError) or failure_of(error) is not None
-                log = telemetry.log.warning if known else telemetry.log.exception
-                log("job.failed", job=self._name, error=str(error))
-
-
-def completer(ports: Ports, batcher: Batcher, pipeline: Pipeline) -> _Timed:
+def completer(ports: Ports, batcher: Batcher, pipeline: Pipeline) -> Every:
     """Take up attempts that are due: what a crash left, what providers left open, what expired."""
 
     def turn() -> None:
@@ -69,10 +36,10 @@ def completer(ports: Ports, batcher: Batcher, pipeline: Pipeline) -> _Timed:
             raise taken
         pipeline.resume_soon([InFlight(attempt.id, attempt) for attempt in taken])
 
-    return _Timed("completer", TICK_S, turn)
+    return Every(TICK_S, turn, "completer")
 
 
-def sweeper(ports: Ports) -> _Timed:
+def sweeper(ports: Ports) -> Every:
     """Forget verification values that nobody took, and keys and callbacks that nobody repeats any more."""
 
     def turn() -> None:
@@ -80,4 +47,4 @@ def sweeper(ports: Ports) -> _Timed:
         ports.outside.cvvs.sweep()
         ports.store.forget({"idempotency_keys": now - KEYS_KEPT_MS, "callbacks": now - CALLBACKS_KEPT_MS}, _SWEPT_MAX)
 
-    return _Timed("sweeper", SWEEP_S, turn)
+    return Every(SWEEP_S, turn, "sweeper")

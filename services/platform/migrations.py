@@ -23,6 +23,7 @@ def _config(room: str, connection: sa.Connection) -> Config:
     config.set_main_option("version_locations", str(_SERVICES / room / "migrations"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
+    config.attributes["room"] = room
     return config
 
 

@@ -43,7 +43,8 @@ class Payment:
     """A payment as a batch sees and changes it. ``version`` counts its states from 1, ``events`` those that publish.
 
     ``refunding`` is what is set aside for refunds that are not done, in minor units as ``captured`` and ``refunded``.
-    ``live``: it holds its order, which nobody else can pay meanwhile. ``charge`` is what a provider was asked for; a
+    ``live``: it holds its order, which nobody else can pay meanwhile. ``owed``: its order could not take it, so that all of
+    it is to be given back. ``charge`` is what a provider was asked for; a
     payment from a balance has none.
     """
 
@@ -62,6 +63,7 @@ class Payment:
     events: int = 1
     refunding: int = 0
     live: bool = True
+    owed: bool = False
     charge: Attempt | None = None
 
     @property

@@ -59,6 +59,7 @@ def payment_state(payment: Payment) -> Row:
         "update_ms": payment.update_ms,
         "events": payment.events,
         "refunding_minor": payment.refunding,
+        "owed": int(payment.owed),
     }
 
 
@@ -103,6 +104,7 @@ def payment_of(row: sa.Row[Any]) -> Payment:
         update_ms=row.update_ms,
         events=row.events,
         refunding=row.refunding_minor,
+        owed=bool(row.owed),
         live=row.live_order_id is not None,
     )
 

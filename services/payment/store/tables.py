@@ -38,6 +38,7 @@ payments = sa.Table(
     sa.Column("update_ms", sa.BigInteger, nullable=False),
     sa.Column("events", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("refunding_minor", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("owed", sa.Integer, nullable=False, server_default="0"),
     sa.CheckConstraint(f"status IN {states.CHECK}", name="payments_status"),
     sa.CheckConstraint(f"payment_method IN {_one_of(Method)}", name="payments_method"),
     sa.CheckConstraint(

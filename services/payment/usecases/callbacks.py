@@ -80,13 +80,14 @@ def _take(settling: Settling, item: Told, payment_id: int) -> None:
 def _fault(settling: Settling, item: Told, payment_id: int) -> str:
     """Say why a verified notice cannot be about anything of ours; "" when it can."""
     payment, notice = settling.payments.get(payment_id), item.notice
-    if payment is None or payment.method is not item.provider or payment.charge is None:
+    ours = payment is not None and payment.method is item.provider and payment.charge is not None
+    if payment is None or not ours or (notice.refunded is not None) != notice.request_id.startswith("R"):
         return f"nothing of ours is {notice.request_id}"
     if notice.refunded is not None:
         refund = settling.refunds[int(notice.request_id[1:])]
         return _differs(notice.refunded.amount, refund.amount)
     assert notice.charged is not None
-    return _differs(notice.charged.amount, settling.expected(payment))
+    return _differs(notice.charged.amount, settling.expected(payment, notice.charged.phase))
 
 
 def _differs(told: Money | None, ours: Money) -> str:

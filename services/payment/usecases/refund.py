@@ -14,7 +14,7 @@ from services.payment.domain import Attempt, Book, Kind, Method, Payment, Refund
 from services.payment.domain.attempt import LEASE_MS
 from services.payment.domain.ledger import transfer
 from services.payment.ports import Change, Moved
-from services.payment.usecases.settling import accounts_of
+from services.payment.usecases.settling import accounts_of, reach
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -70,7 +70,9 @@ def refund_payments(ports: Ports, items: Sequence[RefundPayment]) -> list[Outcom
                 once.settle(place, refusal)
         change.answers, change.held = once.kept(business=ports.business), once.held()
         tx.write(change)
+        reach(ports, "P2", change.changed_payments.values())
         tx.commit()
+    reach(ports, "P18", [moved.payment for moved in change.moved])
     _tell(ports, change)
     return once.outcomes()
 
@@ -89,6 +91,8 @@ def refund_rejected(ports: Ports, items: Sequence[RefundRejected]) -> list[Domai
         change, payments = _open(ports, tx, owed)
         failed |= {i: DomainError("PAYMENT_NOT_FOUND", payment_id=i) for i in owed.keys() - payments.keys()}
         for payment in payments.values():
+            payment.owed = True  # a refund that is under way and comes to nothing is not forgotten
+            change.changed_payments[payment.id] = payment
             if payment.status in {states.SUCCESS, states.PARTIALLY_REFUNDED} and payment.refundable:
                 try:
                     note = owed[payment.id].reject_reason

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from services.kernel.errors import DomainError
 from services.payment.domain import Kind
-from services.payment.usecases.settling import Settling
+from services.payment.usecases.settling import Settling, reach
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,8 +26,8 @@ def settle(ports: Ports, items: Sequence[Said]) -> list[Answer | None]:
         answers = [_settle(settling, item) for item in items]
         tx.write(settling.change)
         tx.commit()
-    for item in items:
-        ports.reach("P18" if item.attempt.kind is Kind.REFUND else "P10", item.attempt.method)
+    reach(ports, "P10", [item.attempt for item in items if item.attempt.kind is not Kind.REFUND])
+    reach(ports, "P18", [item.attempt for item in items if item.attempt.kind is Kind.REFUND])
     settling.tell()
     return answers
 

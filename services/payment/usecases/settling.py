@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from services.payment.ports import Ports, Transaction
     from services.payment.ports.provider import Charged, Refunded
 
-_ENDED = frozenset({Phase.CLOSED, Phase.FAILED, Phase.ABSENT})
 _RETURNED = frozenset({states.REFUND_SUCCESS})
 
 
@@ -69,16 +68,16 @@ class Settling:
             each.provider_code = said.code or each.provider_code
             self._touch(each)
         match said.phase:
+            case phase if said.verdict is Verdict.UNKNOWN and phase is not Phase.WAITING:
+                self._unknown(payment, attempt)  # also of money: nobody can tell whether it may stay
             case Phase.CAPTURED | Phase.REFUNDED:
                 self._taken(payment, said)
             case Phase.AUTHORIZED:
                 self._authorized(payment, attempt, said)
             case Phase.WAITING:
                 self._waiting(payment, attempt, said)
-            case phase if said.verdict is not Verdict.UNKNOWN and (phase is None or phase in _ENDED):
-                self._ended(payment, attempt, said)
             case _:
-                self._unknown(payment, attempt)
+                self._ended(payment, attempt, said)
 
     def _taken(self, payment: Payment, said: Charged) -> None:
         due = self._due(payment)
@@ -98,8 +97,10 @@ class Settling:
                 self.capture(payment, due.minor_units)
         self._settle_all(payment)
 
-    def expected(self, payment: Payment) -> Money:
-        """Return what the provider has to say of the money: what was taken, or is to be."""
+    def expected(self, payment: Payment, phase: Phase | None) -> Money:
+        """Return the amount that a word of ``phase`` has to name: what was taken or is to be, before that what was asked."""
+        if phase not in {Phase.CAPTURED, Phase.REFUNDED}:
+            return payment.amount
         taken = payment.status in TAKEN
         return Money(payment.amount.currency_code, payment.captured) if taken else self._due(payment)
 
@@ -131,10 +132,10 @@ class Settling:
         charge = payment.charge or attempt
         if payment.status in {states.FAILED, states.CLOSED}:
             self._void_late(payment, charge)
-        elif payment.is_open:
-            if charge.capture:
-                self._wait(attempt, Point.WAITING)  # asked to take it at once: the network is on its way
-                return
+        elif payment.is_open and charge.capture:
+            self._wait(attempt, Point.WAITING)  # asked to take it at once: the network is on its way
+            return
+        elif payment.is_open and not self._is_changing(payment, attempt):
             if payment.status != states.AUTHORIZED:
                 self._moved(payment, payment.enter(states.AUTHORIZED, self.now_ms))
             charge.action = {}
@@ -143,11 +144,20 @@ class Settling:
             attempt.provider_code = said.code
             attempt.settle(self.now_ms)
 
+    def _is_changing(self, payment: Payment, attempt: Attempt) -> bool:
+        """Whether a capture or a void is under way that this is not the answer to: what was held before is old news."""
+        changes = {Kind.CAPTURE, Kind.VOID}
+        of_payment = (each for each in self.attempts.values() if each.payment_id == payment.id)
+        return any(each.kind in changes and not each.settled and each.id != attempt.id for each in of_payment)
+
     def _void_late(self, payment: Payment, charge: Attempt) -> None:
-        """An issuer holds money for a payment that has ended: let go of it, no money was taken."""
+        """An issuer holds money for a payment that has ended: let go of it, no money was taken. Once: the rest is old news."""
+        if any(each.kind is Kind.VOID and each.payment_id == payment.id for each in self.attempts.values()):
+            return
         self._ports.alarm.alert("payment.held_late", payment_id=payment.id, status=payment.status)
         charge.settle(self.now_ms)
         void = follow(self._ports, charge, Kind.VOID, None, now_ms=self.now_ms, due_ms=self.now_ms)
+        self.attempts[void.id] = void
         self.change.new_attempts.append(void)
 
     def _waiting(self, payment: Payment, attempt: Attempt, said: Charged) -> None:
@@ -221,7 +231,9 @@ class Settling:
         self._moved(payment, payment.refund(amount, self.now_ms), refund)
 
     def _refund_refused(self, payment: Payment, refund: Refund, attempt: Attempt) -> None:
-        if refund.status in {states.REFUND_PENDING, states.REFUND_UNKNOWN}:
+        if refund.status in {states.REFUND_PENDING, states.REFUND_UNKNOWN} and payment.owed:
+            self._doubt(payment, refund, attempt, f"{refund.amount} are owed to the payer, yet the provider refuses")
+        elif refund.status in {states.REFUND_PENDING, states.REFUND_UNKNOWN}:
             self.drop_refund(payment, refund)
         elif refund.status in _RETURNED:
             self._doubt(payment, refund, attempt, "the refund was done, yet the provider says that it failed")
@@ -289,7 +301,7 @@ class Settling:
                 refused = attempt.settled and payment.status != states.CLOSED
                 return refusal if refused else render.voided(payment)
             case Kind.CLOSE:
-                refused = attempt.settled and payment.status == states.AUTHORIZED
+                refused = attempt.settled and payment.is_open
                 return refusal if refused else render.closed(payment)
 
     def _settle_all(self, payment: Payment) -> None:
@@ -302,7 +314,7 @@ class Settling:
                     self.answer(attempt)
 
     def _wait(self, attempt: Attempt, point: Point) -> None:
-        if not attempt.settled:
+        if not attempt.settled and attempt.point is not Point.HELD:  # what is held waits for its window alone
             attempt.wait(point, self.now_ms, self._ports.outside.jitter())
             self._touch(attempt)
 
@@ -319,6 +331,12 @@ class Settling:
 
     def _touch(self, attempt: Attempt) -> None:
         self.change.changed_attempts[attempt.id] = attempt
+
+
+def reach(ports: Ports, point: str, things: Iterable[Payment | Attempt]) -> None:
+    """Say that a kill point is reached, once for each method among ``things``."""
+    for method in dict.fromkeys(thing.method for thing in things):
+        ports.reach(point, method)
 
 
 def accounts_of(payment: Payment, merchant_id: int) -> set[AccountKey]:

@@ -59,7 +59,8 @@ def build(settings: Settings) -> App:
     redis, mesh = cache.connect(settings.redis_url), MeshChannel(settings.mesh)
     relay = Relay(NAME, database, (outbox, relay_lease), settings.kafka, clock, unread_max=settings.relay_unread_max)
     store = SqlStore(database, ids)
-    outside = _outside(settings, database, clock)
+    vault = CardVault(SqlCards(database), FileKeys(Path(settings.vault_keys or settings.data / "vault-keys")))
+    outside = _outside(settings, database, clock, vault)
     ports = Ports(
         store=store,
         risk=RiskClient(mesh),
@@ -100,6 +101,7 @@ def build(settings: Settings) -> App:
             pipeline,
             jobs.completer(ports, batcher, pipeline),
             jobs.sweeper(ports),
+            jobs.resealer(vault),
             EventConsumer(NAME, SUBSCRIPTIONS, batcher, settings.kafka),
         ),
         revoked=revoked,
@@ -131,9 +133,8 @@ def _handlers(ports: Ports) -> dict[str, Handler]:
     }
 
 
-def _outside(settings: Settings, database: Database, clock: SystemClock) -> Outside:
-    """The providers and the card vault."""
-    vault = CardVault(SqlCards(database), FileKeys(Path(settings.vault_keys or settings.data / "vault-keys")))
+def _outside(settings: Settings, database: Database, clock: SystemClock, vault: CardVault) -> Outside:
+    """The providers, and what goes with them."""
     cvvs = MemoryCvvRelay(clock)
     urls = {
         Method.ALIPAY: settings.alipay_url,

@@ -10,6 +10,7 @@ from services.platform.jobs import Every
 
 if TYPE_CHECKING:
     from services.payment.ports import Ports
+    from services.payment.ports.cards import Rotation
     from services.platform.batcher import Batcher
     from services.platform.pipeline import Pipeline
 
@@ -22,6 +23,8 @@ KEYS_KEPT_MS = 7 * 86_400_000
 CALLBACKS_KEPT_MS = 30 * 86_400_000
 """How long a callback is known again: longer than any provider repeats it."""
 _SWEPT_MAX = 1_000
+_RESEALED_MAX = 200
+"""Cards that move to a newer data key in one turn."""
 
 
 def completer(ports: Ports, batcher: Batcher, pipeline: Pipeline) -> Every:
@@ -48,3 +51,8 @@ def sweeper(ports: Ports) -> Every:
         ports.store.forget({"idempotency_keys": now - KEYS_KEPT_MS, "callbacks": now - CALLBACKS_KEPT_MS}, _SWEPT_MAX)
 
     return Every(SWEEP_S, turn, "sweeper")
+
+
+def resealer(rotation: Rotation) -> Every:
+    """Move cards to the newest data key, and learn of one that an operator made."""
+    return Every(SWEEP_S, lambda: rotation.reseal_some(_RESEALED_MAX), "resealer")

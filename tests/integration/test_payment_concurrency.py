@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -13,19 +13,23 @@ import pytest
 
 from services.kernel.caller import Caller
 from services.kernel.clock import SystemClock
+from services.kernel.errors import DomainError
 from services.kernel.idempotency import Answer, IdempotencyKey, Scope
 from services.kernel.ids import IdMaker
 from services.kernel.money import Money
 from services.kernel.pages import Page
 from services.payment import audit, usecases
 from services.payment.app import RENDER
-from services.payment.domain import AccountKey, KnownOrder, Method
+from services.payment.domain import AccountKey, Attempt, Kind, KnownOrder, Method
+from services.payment.domain.card import Brand, Card, Expiry
 from services.payment.domain.ledger import MERCHANT_SETTLEMENT, USER_BALANCE
+from services.payment.ports.provider import Charged, Notice, Phase, Verdict
 from services.payment.store import SqlStore
 from services.platform.audit import Finding
 from services.platform.batcher import Batcher
 from services.platform.database import Database
 from tests.fakes.payment import World
+from tests.fakes.provider import FakeProvider
 from tests.integration.engines import Engines
 from tests.integration.processes import Processes, together
 
@@ -47,7 +51,11 @@ class Instance:
         self.ids = IdMaker(clock, number)
         self.ports = replace(World().ports, store=SqlStore(self.database, self.ids), render=RENDER, ids=self.ids,
                              clock=clock)  # fmt: skip
-        names = ("create_payments", "refund_payments", "top_up_balances")
+        outside = self.ports.outside
+        providers = {method: FakeProvider(method, clock) for method in (Method.ALIPAY, Method.BANK_CARD)}
+        self.ports = replace(self.ports, outside=replace(outside, providers=providers, cards=Wallet()))
+        names = ("create_payments", "refund_payments", "top_up_balances", "capture_payments", "void_payments", "settle",
+                 "take_notices")  # fmt: skip
         self.batcher = Batcher({name: partial(getattr(usecases, name), self.ports) for name in names})
         self.batcher.start()
 
@@ -85,6 +93,34 @@ class Instance:
         ]
         return self.submit("refund_payments", commands, 10)
 
+    def begin(self, order_ids: Sequence[int], method: Method, said: Charged) -> list[Attempt]:
+        """Pay orders through a provider, which says the same of each."""
+        how = usecases.How(capture=False) if method is Method.BANK_CARD else usecases.How()
+        commands = [replace(self._payment(n, "begun"), method=method, how=how) for n in order_ids]
+        works: list[Any] = self.submit("create_payments", commands, 50)
+        attempts = [work.work for work in works]
+        self.submit("settle", [usecases.Said(attempt, charged=said) for attempt in attempts], 50)
+        return attempts
+
+    def capture(self, payment_ids: Sequence[int]) -> list[Answer]:
+        """Begin to capture payments."""
+        named = [(n, key("CapturePayment", f"capture-{n}")) for n in payment_ids]
+        return self.submit("capture_payments", [usecases.CapturePayment(caller(), k, n, None) for n, k in named], 5)
+
+    def void(self, payment_ids: Sequence[int]) -> list[Answer]:
+        """Begin to void payments."""
+        named = [(n, key("VoidPayment", f"void-{n}")) for n in payment_ids]
+        return self.submit("void_payments", [usecases.VoidPayment(caller(), k, n) for n, k in named], 5)
+
+    def either(self, work: str, payment_ids: Sequence[int]) -> list[Answer]:
+        """Do one or the other."""
+        done: list[Answer] = getattr(self, work)(payment_ids)
+        return done
+
+    def told(self, notice: Notice, times: int) -> list[Answer]:
+        """Be called back about one thing as often as ``times``, all at once."""
+        return self.submit("take_notices", [usecases.Told(Method.ALIPAY, notice)] * times, 1, times)
+
     def submit(self, kind: str, commands: Sequence[Any], size: int, threads: int = 4) -> list[Answer]:
         """Hand commands to the Batcher from several threads, ``size`` at a time."""
         groups = [commands[i : i + size] for i in range(0, len(commands), size)]
@@ -95,6 +131,14 @@ class Instance:
         """End it."""
         self.batcher.stop()
         self.database.stop()
+
+
+class Wallet:
+    """Everybody has a card."""
+
+    def find(self, wanted: Iterable[tuple[int, int | None]]) -> dict[tuple[int, int | None], Card]:
+        """Return the same card for all."""
+        return dict.fromkeys(wanted, Card("card_x", 1, Brand.VISA, "424242", "4242", Expiry(2034, 12)))
 
 
 def caller(user: int = USER) -> Caller:
@@ -254,3 +298,43 @@ def test_refunds_from_two_processes_never_exceed_what_was_captured(database: Dat
         [lost] = [answer for answer in (first, second) if not isinstance(answer, bytes)]
         assert lost.reason == "REFUND_EXCEEDS_CAPTURED"
     assert balance(database) == 100 * ORDERS - 20 * 40
+
+
+def test_capture_and_void_at_once_have_one_winner(database: Database, at_once: AtOnce) -> None:
+    """Of each authorized payment one process begins the capture or the other the void; the second is refused."""
+    instance = Instance(url_of(database), 1)
+    held = Charged(Verdict.DONE, Phase.AUTHORIZED, "p-1")
+    ids = [attempt.payment_id for attempt in instance.begin(range(1, 31), Method.BANK_CARD, held)]
+    one, two = at_once("either", ("capture", ids), ("void", ids))
+    for first, second in zip(one, two, strict=True):
+        [lost] = [answer for answer in (first, second) if isinstance(answer, DomainError)]
+        assert lost.reason == "PAYMENT_STATUS_CONFLICT"
+    with instance.ports.store.transaction() as tx:
+        begun = [a for a in tx.attempts(ids).values() if a.kind in {Kind.CAPTURE, Kind.VOID}]
+    assert sorted(a.payment_id for a in begun) == ids
+    _see_through(instance, begun)
+    instance.stop()
+    assert balance(database, 1, MERCHANT_SETTLEMENT) == 100 * sum(a.kind is Kind.CAPTURE for a in begun)
+
+
+def _see_through(instance: Instance, begun: Sequence[Attempt]) -> None:
+    """Let the provider do what was begun, so that everything is at rest when it is audited."""
+    phases = {Kind.CAPTURE: Phase.CAPTURED, Kind.VOID: Phase.CLOSED}
+    said = [usecases.Said(a, charged=Charged(Verdict.DONE, phases[a.kind], "p-1", amount=a.amount)) for a in begun]
+    instance.submit("settle", said, 50)
+
+
+def test_fifty_callbacks_at_once_have_one_effect(database: Database, at_once: AtOnce) -> None:
+    """Twenty-five in each process, of one notice: the money is booked once, and everybody is answered that it was taken."""
+    instance = Instance(url_of(database), 1)
+    waits = Charged(Verdict.PENDING, Phase.WAITING, action={"qr_code": "https://qr"})
+    [attempt] = instance.begin([1], Method.ALIPAY, waits)
+    paid = Charged(Verdict.DONE, Phase.CAPTURED, "a-1", amount=attempt.amount)
+    notice = Notice("notice-1", attempt.request_id, charged=paid)
+    one, two = at_once("told", (notice, 25), (notice, 25))
+    assert one + two == [None] * 50
+    payment = instance.ports.store.payment(attempt.payment_id, None)
+    instance.stop()
+    assert payment is not None
+    assert (payment.status, payment.captured, payment.events) == ("success", 100, 2)
+    assert balance(database, 1, MERCHANT_SETTLEMENT) == 100

@@ -45,7 +45,7 @@ def begun(kept: Kept, order_id: int = 11, key: IdempotencyKey | None = KEY) -> t
     attempt = Attempt(
         id=payment.id, payment_id=payment.id, refund_id=0, kind=Kind.CHARGE, method=payment.method,
         request_id=payment.payment_no, amount=payment.amount, create_ms=NOW, update_ms=NOW, next_ms=NOW + LEASE_MS,
-        owner=1, scope=key and key.scope, payer={"card_token": "card_x"}, expire_ms=NOW + 900_000,
+        owner=1, scope=key.scope if key else None, payer={"card_token": "card_x"}, expire_ms=NOW + 900_000,
     )  # fmt: skip
     change.new_attempts, change.held = [attempt], [key] if key else []
     kept.write(change)

@@ -47,6 +47,7 @@ RENDER = Render(
     mapping.refunded,
     mapping.topped_up,
     mapping.withdrawn,
+    mapping.decided,
 )
 """How answers are rendered, in the order of the port's fields."""
 
@@ -122,6 +123,11 @@ def _handlers(ports: Ports) -> dict[str, Handler]:
         "void_payments": partial(usecases.void_payments, ports),
         "close_payments": partial(usecases.close_payments, ports),
         "refund_payments": partial(usecases.refund_payments, ports),
+        "save_payment_methods": partial(usecases.save_payment_methods, ports),
+        "set_default_payment_methods": partial(usecases.set_default_payment_methods, ports),
+        "remove_payment_methods": partial(usecases.remove_payment_methods, ports),
+        "propose_reviews": partial(usecases.propose_reviews, ports),
+        "decide_reviews": partial(usecases.decide_reviews, ports),
         "settle": partial(usecases.settle, ports),
         "answer_open": partial(usecases.answer_open, ports),
         "take_up": partial(usecases.take_up, ports),

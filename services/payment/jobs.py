@@ -22,6 +22,8 @@ KEYS_KEPT_MS = 7 * 86_400_000
 """How long an idempotency key gets the same answer at least."""
 CALLBACKS_KEPT_MS = 30 * 86_400_000
 """How long a callback is known again: longer than any provider repeats it."""
+CARDS_LOOSE_MS = 3_600_000
+"""How long the vault has a card that nobody keeps: whoever saves it is done, or died, long before."""
 _SWEPT_MAX = 1_000
 _RESEALED_MAX = 200
 """Cards that move to a newer data key in one turn."""
@@ -43,10 +45,13 @@ def completer(ports: Ports, batcher: Batcher, pipeline: Pipeline) -> Every:
 
 
 def sweeper(ports: Ports) -> Every:
-    """Forget verification values that nobody took, and keys and callbacks that nobody repeats any more."""
+    """Forget verification values that nobody took, cards that nobody keeps, and keys and callbacks that nobody repeats."""
+    swept_to = ""
 
     def turn() -> None:
+        nonlocal swept_to
         now = ports.clock.now_ms()
+        swept_to = ports.outside.cards.sweep(swept_to, now - CARDS_LOOSE_MS, _SWEPT_MAX)
         ports.outside.cvvs.sweep()
         ports.store.forget({"idempotency_keys": now - KEYS_KEPT_MS, "callbacks": now - CALLBACKS_KEPT_MS}, _SWEPT_MAX)
 

@@ -13,6 +13,7 @@ from services.kernel.errors import DomainError
 from services.kernel.idempotency import IdempotencyKey, Scope
 from services.kernel.ids import IdMaker
 from services.kernel.money import Money
+from services.kernel.pages import Page
 from services.payment import states
 from services.payment.domain import Attempt, Kind, Method, Payment, Point, Reason, Refund, Review
 from services.payment.domain.attempt import LEASE_MS
@@ -121,19 +122,37 @@ def test_callback_is_known_again(kept: Kept) -> None:
         assert tx.known_callbacks(asked) == set()
 
 
-def test_review_waits_until_it_is_decided(kept: Kept) -> None:
-    """An open review of a payment is found with it, a decided one by its id alone."""
+def test_review_is_found_with_its_payment_and_waits_until_it_is_decided(kept: Kept) -> None:
+    """With its payment it is there for ever; among those that wait only until it is decided, the oldest first."""
     payment, _ = begun(kept)
     review = Review(5, payment.id, 0, Reason.LATE_SUCCESS, "why", 100, states.REVIEW_OPEN, NOW, NOW)
     kept.write(Change(NOW, new_reviews=[review]))
     with kept.store.transaction() as tx:
         assert tx.reviews([payment.id]) == [review]
+    younger = replace(review, id=6, refund_id=1, status=states.REVIEW_PROPOSED)
+    kept.write(Change(NOW, new_reviews=[younger]))
+    assert kept.store.reviews_from(Page(1, ""), decided=False) == [review, younger]
+    assert kept.store.reviews_from(Page(1, "5"), decided=False) == [younger]
     review.status, review.proposer_id, review.decider_id = states.REVIEW_DECIDED, 8, 9
-    kept.write(Change(NOW, changed_reviews=[review]))
+    kept.write(Change(NOW, changed_reviews={5: review}))
     with kept.store.transaction() as tx:
-        assert tx.reviews([payment.id]) == []
-        assert tx.review(5) == review
-        assert tx.review(6) is None
+        assert sorted(tx.reviews([payment.id]), key=lambda r: r.id) == [review, younger]
+    assert kept.store.reviews_from(Page(9, ""), decided=False) == [younger]
+    assert kept.store.reviews_from(Page(9, ""), decided=True) == [review, younger]
+    assert kept.store.payments_of_reviews([5, 6, 7]) == {5: payment.id, 6: payment.id}
+    review.decider_id = 8
+    with pytest.raises(sa.exc.IntegrityError) as caught:
+        kept.write(Change(NOW, changed_reviews={5: review}))
+    assert is_breach(caught)
+
+
+def test_ledger_tells_what_is_booked_of_what(kept: Kept) -> None:
+    """Kinds by reference; nothing of what nothing is booked of."""
+    kept.top_up(100)
+    paid = kept.pay(11)
+    with kept.store.transaction() as tx:
+        assert tx.booked([paid.id, 424242]) == {paid.id: {"payment"}}
+        assert tx.booked([]) == {}
 
 
 def test_refunds_under_way_never_exceed_what_was_captured(kept: Kept) -> None:

@@ -112,6 +112,26 @@ def kept(request: pytest.FixtureRequest, engines: Engines) -> Iterator[Kept]:
 class TestStore:
     """What both stores do."""
 
+    def test_trial_balance_adds_up_by_kind_and_currency(self, kept: Kept) -> None:
+        """Debits and credits apart, both positive; accounts of a kind are counted; each currency is even."""
+        assert kept.store.trial_balance() == []
+        kept.top_up(1000)
+        kept.top_up(500, USER + 1)
+        kept.pay(11, 300)
+        clearing, yen = AccountKey(FUNDING_CLEARING, 1, "JPY"), AccountKey(USER_BALANCE, 1, "JPY")
+        with kept.store.transaction() as tx:
+            book = Book(tx.accounts([clearing, yen]))
+            book.post(transfer(number := kept.ids.next(0), "top_up", number, clearing, yen, 7))
+            tx.write(Change(NOW, book=book))
+            tx.commit()
+        assert kept.store.trial_balance() == [
+            (FUNDING_CLEARING, "CNY", 1, 1500, 0),
+            (FUNDING_CLEARING, "JPY", 1, 7, 0),
+            (MERCHANT_SETTLEMENT, "CNY", 1, 0, 300),
+            (USER_BALANCE, "CNY", 2, 300, 1500),
+            (USER_BALANCE, "JPY", 1, 0, 7),
+        ]
+
     def test_payment_is_read_as_it_was_written(self, kept: Kept) -> None:
         """Every field, by its owner and by those who see all, and not by others."""
         kept.top_up(100)

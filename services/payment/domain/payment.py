@@ -30,6 +30,8 @@ class Method(StrEnum):
     BALANCE = "balance"
 
 
+NOBODY_PAID = frozenset({"PAYMENT_CANCELLED", "PAYMENT_EXPIRED"})
+"""Why a payment is closed; whatever else ends one without money makes it failed."""
 OPEN = frozenset({states.PENDING, states.AUTHORIZED, states.PROCESSING, states.UNKNOWN})
 """The states in which it is not known yet whether money will be taken."""
 TAKEN = frozenset({states.SUCCESS, states.PARTIALLY_REFUNDED, states.REFUNDED})
@@ -122,6 +124,16 @@ class Payment:
         """End without having been paid."""
         self.failure_reason = reason
         return self.enter(states.CLOSED, now_ms)
+
+    def refuse(self, now_ms: int) -> Step:
+        """Leave review without money taken: as it had ended before, or as one that was declined."""
+        why = self.failure_reason or "PAYMENT_DECLINED"
+        return self.close(why, now_ms) if why in NOBODY_PAID else self.fail(why, now_ms)
+
+    def accept(self, now_ms: int) -> Step:
+        """Leave review with money that is booked, and hold its order, which nobody else's payment does."""
+        self.failure_reason, self.live = "", True
+        return self.enter(states.SUCCESS, now_ms)
 
     def set_aside(self, amount: int) -> None:
         """Keep ``amount`` for a refund that is under way; `check_refundable` was asked before."""

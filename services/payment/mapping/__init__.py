@@ -1,6 +1,14 @@
 """Protobuf <-> domain of the payment room, both ways; the only enum tables besides the states."""
 
 from services.payment.mapping.callbacks import acknowledgement, callback
+from services.payment.mapping.ledger import trial_balance_line
+from services.payment.mapping.methods import (
+    card_number,
+    payment_method,
+    remove_payment_method,
+    save_payment_method,
+    set_default_payment_method,
+)
 from services.payment.mapping.payments import (
     balance,
     capture_payment,
@@ -28,6 +36,7 @@ from services.payment.mapping.payments import (
     withdraw_balance,
     withdrawn,
 )
+from services.payment.mapping.reviews import decide_review, decided, propose_review, review
 
 __all__ = [
     "acknowledgement",
@@ -36,23 +45,33 @@ __all__ = [
     "capture_payment",
     "captured",
     "card",
+    "card_number",
     "close_payment",
     "closed",
     "create_payment",
     "created",
     "cvv",
+    "decide_review",
+    "decided",
     "event",
     "known_order",
     "order_cancelled",
     "order_created",
     "payment",
+    "payment_method",
     "payment_rejected",
+    "propose_review",
     "refund",
     "refund_payment",
     "refunded",
+    "remove_payment_method",
+    "review",
+    "save_payment_method",
+    "set_default_payment_method",
     "to_assess",
     "top_up_balance",
     "topped_up",
+    "trial_balance_line",
     "void_payment",
     "voided",
     "withdraw_balance",

@@ -1,9 +1,12 @@
 """gRPC in: parse, submit, render; no decision, no SQL."""
 
+from services.payment.servicer.ledger import Ledger
+from services.payment.servicer.methods import Methods
 from services.payment.servicer.payments import Desk, Payments
+from services.payment.servicer.reviews import Reviews
 
 
-class PaymentServicer(Payments):
+class PaymentServicer(Payments, Methods, Reviews, Ledger):
     """The payment service of the contract."""
 
 

@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from services.kernel.money import Money
-from services.payment import mapping
-from services.payment.domain import Account, AccountKey, KnownOrder, Payment, Point, Refund, chain_hash
+from services.payment import mapping, states
+from services.payment.domain import (
+    Account,
+    AccountKey,
+    KnownOrder,
+    Payment,
+    Point,
+    Refund,
+    Review,
+    TrialBalanceLine,
+    chain_hash,
+)
 from services.payment.ports import Look
 from services.payment.store import rows
 from services.payment.store import tables as t
@@ -224,6 +234,23 @@ class SqlStore:
         with self._database.read() as connection:
             return dict(map(tuple, select_rows(connection, t.refunds, ("id", "payment_id"), ("id",), keys)))
 
+    def reviews_from(self, page: Page, *, decided: bool) -> list[Review]:
+        """Read a page of reviews, oldest first, one more than it holds; with ``decided`` also those."""
+        r, after = t.reviews.c, page.after_id()
+        query = sa.select(t.reviews).order_by(r.id).limit(page.limit)
+        if after is not None:
+            query = query.where(r.id > after)
+        if not decided:
+            query = query.where(r.status.in_((states.REVIEW_OPEN, states.REVIEW_PROPOSED)))
+        with self._database.read() as connection:
+            return [rows.review_of(row) for row in connection.execute(query)]
+
+    def payments_of_reviews(self, review_ids: Iterable[int]) -> dict[int, int]:
+        """Return review id -> id of its payment, of those that exist; locks nothing."""
+        keys = [(review_id,) for review_id in review_ids]
+        with self._database.read() as connection:
+            return dict(map(tuple, select_rows(connection, t.reviews, ("id", "payment_id"), ("id",), keys)))
+
     def has_due(self, now_ms: int) -> bool:
         """Whether an attempt is due."""
         with self._database.read() as connection:
@@ -262,6 +289,23 @@ class SqlStore:
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()
         return (0, 0) if row is None else (row.balance_minor, row.update_ms)
+
+    def trial_balance(self) -> list[TrialBalanceLine]:
+        """Add up the ledger by kind of account and currency, in this order."""
+        a, amount = t.accounts.c, t.ledger_entries.c.amount_minor
+        debits = sa.func.sum(sa.case((amount < 0, -amount), else_=0))
+        credits_ = sa.func.sum(sa.case((amount > 0, amount), else_=0))
+        query = (
+            sa.select(a.kind, a.currency_code, sa.func.count(a.id.distinct()), debits, credits_)
+            .join_from(t.ledger_entries, t.accounts, t.ledger_entries.c.account_id == a.id)
+            .group_by(a.kind, a.currency_code)
+            .order_by(a.kind, a.currency_code)
+        )
+        with self._database.read() as connection:  # some databases sum integers up to decimals
+            return [
+                TrialBalanceLine(kind, currency, accounts, int(debit), int(credit))
+                for kind, currency, accounts, debit, credit in connection.execute(query)
+            ]
 
 
 def _payments(connection: sa.Connection, query: sa.Select[Any]) -> list[Payment]:

@@ -11,9 +11,33 @@ from services.payment.usecases.changes import (
     void_payments,
 )
 from services.payment.usecases.create import CreatePayment, How, create_payments
+from services.payment.usecases.methods import (
+    RemovePaymentMethod,
+    SavePaymentMethod,
+    SetDefaultPaymentMethod,
+    list_payment_methods,
+    remove_payment_methods,
+    save_payment_methods,
+    set_default_payment_methods,
+    tokenize,
+)
 from services.payment.usecases.orders import OrderCancelled, OrderKnown, know_orders
-from services.payment.usecases.reads import get_balance, get_payment, get_refund, list_payments, list_refunds
+from services.payment.usecases.reads import (
+    get_balance,
+    get_payment,
+    get_refund,
+    get_trial_balance,
+    list_payments,
+    list_refunds,
+)
 from services.payment.usecases.refund import RefundPayment, RefundRejected, refund_payments, refund_rejected
+from services.payment.usecases.reviews import (
+    DecideReview,
+    ProposeReview,
+    decide_reviews,
+    list_reviews,
+    propose_reviews,
+)
 from services.payment.usecases.settle import answer_open, settle
 from services.payment.usecases.take_up import TakeUp, take_up, worth_asking
 from services.payment.usecases.top_up import TopUpBalance, WithdrawBalance, top_up_balances, withdraw_balances
@@ -22,12 +46,17 @@ __all__ = [
     "CapturePayment",
     "ClosePayment",
     "CreatePayment",
+    "DecideReview",
     "How",
     "OrderCancelled",
     "OrderKnown",
+    "ProposeReview",
     "RefundPayment",
     "RefundRejected",
+    "RemovePaymentMethod",
     "Said",
+    "SavePaymentMethod",
+    "SetDefaultPaymentMethod",
     "TakeUp",
     "Told",
     "TopUpBalance",
@@ -39,18 +68,27 @@ __all__ = [
     "capture_payments",
     "close_payments",
     "create_payments",
+    "decide_reviews",
     "get_balance",
     "get_payment",
     "get_refund",
+    "get_trial_balance",
     "know_orders",
+    "list_payment_methods",
     "list_payments",
     "list_refunds",
+    "list_reviews",
+    "propose_reviews",
     "read_callback",
     "refund_payments",
     "refund_rejected",
+    "remove_payment_methods",
+    "save_payment_methods",
+    "set_default_payment_methods",
     "settle",
     "take_notices",
     "take_up",
+    "tokenize",
     "top_up_balances",
     "void_payments",
     "withdraw_balances",

@@ -74,16 +74,19 @@ def _books(sim: Sim) -> Books:
 
 
 def _waits_for_people(breach: str, books: Books) -> bool:
-    """I4: a payment with an open review is at rest, and no longer its order's."""
-    number = breach.removeprefix("payment ").split(" ")[0].rstrip(":")
-    if number.isdecimal() and int(number) in books.in_review:
-        return "live_order_id" in breach or f" is {states.REVIEW} " in breach
-    number = breach.removeprefix("order ").split(" ")[0]
-    if not (number.isdecimal() and breach.endswith(" payments")):
+    """I4: a payment with an open review is at rest, and no longer its order's; what it says of a refund is in question."""
+    kind, _, rest = breach.partition(" ")
+    number = rest.split(" ")[0].rstrip(":")
+    if not number.isdecimal():
         return False
+    if kind == "payment":
+        words = ("live_order_id", f" is {states.REVIEW} ", "refunds sum to")
+        return int(number) in books.in_review and any(word in breach for word in words)
+    if kind == "refund":
+        return int(number) in books.refunds and books.refunds[int(number)].payment_id in books.in_review
     ended = {states.FAILED, states.CLOSED}
     of_order = [p for p in books.payments.values() if p.order_id == int(number) and p.status not in ended]
-    return sum(p.id not in books.in_review for p in of_order) <= 1
+    return breach.endswith(" payments") and sum(p.id not in books.in_review for p in of_order) <= 1
 
 
 def _effects(sim: Sim, books: Books) -> Found:

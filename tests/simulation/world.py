@@ -152,6 +152,7 @@ class Sim:
         self.seen: dict[int, list[str]] = {}
         """Payment -> what readers were shown, in sequence."""
         self.forged = 0
+        self.unheard: list[tuple[SimProvider, Callback]] = []
         self._business = business_reasons()
         self._interleaving = False
         self.rng = plan.noise("world")
@@ -253,6 +254,10 @@ class Sim:
         self.turns += 1
         outcome = act()
         self.note(label if outcome is None else f"{label}: {outcome}")
+        self._drain()
+
+    def _drain(self) -> None:
+        """Send what providers have to tell."""
         for provider in self.providers.values():
             while provider.calls:
                 self._call_back(provider, provider.calls.pop(0))
@@ -289,21 +294,25 @@ class Sim:
         if not provider.trades:
             return "nothing to forge"
         about, forge = rng.choice(list(provider.trades)), rng.choice(("signature", "amount", "currency", "order"))
-        forged = provider.callback(about, forge)
+        if about in provider.odd:
+            return "its amount is none already"
+        forged, process = provider.callback(about, forge), rng.choice(self.payments)
 
         def told(outcome: object) -> None:
-            if not isinstance(outcome, DomainError):
+            refused = isinstance(outcome, DomainError)
+            self.forged += refused and outcome.reason == "CALLBACK_REFUSED"
+            if not refused:
                 self.breach("F9", f"a callback with a forged {forge} was taken")
 
-        self.forged += 1
-        rng.choice(self.payments).hear(provider.method, forged, told)
-        return f"{about} {forge}"
+        outcome = process.guarded(lambda: process.hear(provider.method, forged, told))()
+        return f"{about} {forge} {outcome}"
 
     # -- providers' callbacks
 
     def _call_back(self, provider: SimProvider, call: Callback) -> None:
         if self.unlucky(provider.rng, 0.15):
-            return  # none is promised
+            self.unheard.append((provider, call))  # none is promised; a late one comes after hours
+            return
         for _ in range(provider.rng.choice((1, 1, 1, 2, 3))):
             self.at(self.delay(provider.rng, slow=0.2), f"{provider.method} calls", partial(self._called, provider, call, 1))
 
@@ -348,9 +357,17 @@ class Sim:
             process.doomed = 0
         for provider in self.providers.values():
             provider.come_to_rest()
+        self._drain()
+        for provider, call in self.unheard:
+            self.at(3_600_000, f"{provider.method} calls late", partial(self._called, provider, call, 1))
+        ticked = 0
         while self.turns < TURNS_MAX:
-            if self._line:
+            if self._line and self.clock.ms - ticked < TICK_MS:
                 self._turn()
+                continue
+            if self._line:
+                ticked = self.clock.ms
+                self.at(0, "tick", self._tick)
                 continue
             due = self._next_due()
             if due is None:

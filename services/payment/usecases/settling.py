@@ -140,6 +140,7 @@ class Settling:
                 self._moved(payment, payment.enter(states.AUTHORIZED, self.now_ms))
             charge.action = {}
             charge.hold(self.now_ms + self._ports.outside.capture_window_ms, self.now_ms)
+            self._answer_waiting(charge)  # it is not taken up before its window ends: nobody else would
         if attempt is not charge:
             attempt.provider_code = said.code
             attempt.settle(self.now_ms)
@@ -213,6 +214,8 @@ class Settling:
                 waits = verdict is Verdict.PENDING
                 refund.enter(states.REFUND_PENDING if waits else states.REFUND_UNKNOWN, self.now_ms)
                 self._wait(attempt, Point.WAITING if waits else Point.UNKNOWN)
+        if attempt.settled:
+            self._answer_waiting(attempt)  # a callback may have settled it, and who asked may be dead
 
     def _refund_done(self, payment: Payment, refund: Refund, attempt: Attempt) -> None:
         if refund.status == states.REFUND_FAILED:
@@ -310,8 +313,11 @@ class Settling:
             if attempt.payment_id == payment.id and attempt.kind is not Kind.REFUND and not attempt.settled:
                 attempt.settle(self.now_ms)
                 self._touch(attempt)
-                if attempt.scope is not None:
-                    self.answer(attempt)
+                self._answer_waiting(attempt)
+
+    def _answer_waiting(self, attempt: Attempt) -> None:
+        if attempt.scope is not None:
+            self.answer(attempt)
 
     def _wait(self, attempt: Attempt, point: Point) -> None:
         if not attempt.settled and attempt.point is not Point.HELD:  # what is held waits for its window alone

@@ -176,15 +176,17 @@ class Settling:
             if given < payment.captured:  # a wallet calls a trade closed that was refunded whole
                 self.review(payment, Reason.LATE_FAILURE, f"{payment.status}, yet the provider says {said.phase}", 0)
         elif payment.is_open:
-            declined = (
-                attempt.kind is Kind.CHARGE and said.verdict is Verdict.REFUSED and said.phase is not Phase.CLOSED
-            )
-            if declined:
+            held, charged = payment.status == states.AUTHORIZED, attempt.kind is Kind.CHARGE
+            if charged and said.verdict is Verdict.REFUSED and said.phase is not Phase.CLOSED:
                 step = payment.fail("PAYMENT_DECLINED", self.now_ms)
             else:
-                cancelled = attempt.kind is not Kind.CHARGE and attempt.payer.get("why") != "expired"
+                cancelled = not charged and attempt.payer.get("why") != "expired"
                 step = payment.close("PAYMENT_CANCELLED" if cancelled else "PAYMENT_EXPIRED", self.now_ms)
             self._moved(payment, step)
+            if held and payment.status == states.FAILED:  # a contradiction: what may be held nevertheless is let go of
+                self._settle_all(payment)
+                self._void_late(payment, payment.charge or attempt)
+                return
         self._settle_all(payment)
 
     def _unknown(self, payment: Payment, attempt: Attempt) -> None:

@@ -366,6 +366,12 @@ def reach(ports: Ports, point: str, things: Iterable[Payment | Attempt]) -> None
         ports.reach(point, method)
 
 
+def reach_moved(ports: Ports, change: Change) -> None:
+    """Say that success, and a refund that was done, are committed with their ledger entries and events."""
+    reach(ports, "P10", [moved.payment for moved in change.moved if moved.step.status == states.SUCCESS])
+    reach(ports, "P18", [moved.payment for moved in change.moved if moved.refund is not None])
+
+
 def accounts_of(payment: Payment, merchant_id: int) -> set[AccountKey]:
     """The accounts that a change of a payment may touch."""
     merchant = payment.merchant_account(merchant_id)

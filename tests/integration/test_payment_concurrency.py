@@ -28,7 +28,7 @@ from services.payment.store import SqlStore
 from services.platform.audit import Finding
 from services.platform.batcher import Batcher
 from services.platform.database import Database
-from tests.fakes.payment import World
+from tests.fakes.payment import FakeSavedCards, World
 from tests.fakes.provider import FakeProvider
 from tests.integration.engines import Engines
 from tests.integration.processes import Processes, together
@@ -133,7 +133,7 @@ class Instance:
         self.database.stop()
 
 
-class Wallet:
+class Wallet(FakeSavedCards):
     """Everybody has a card."""
 
     def find(self, wanted: Iterable[tuple[int, int | None]]) -> dict[tuple[int, int | None], Card]:

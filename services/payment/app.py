@@ -27,6 +27,7 @@ from services.platform.batcher import Batcher, Handler, Limits
 from services.platform.client import MeshChannel
 from services.platform.consumer import EventConsumer
 from services.platform.database import Database
+from services.platform.durability import check_durable
 from services.platform.idempotency import business_reasons
 from services.platform.pipeline import Pipeline
 from services.platform.process import App, Closing, Opening
@@ -87,6 +88,7 @@ def build(settings: Settings) -> App:
         settings=settings,
         register=partial(rpc.add_PaymentServiceServicer_to_server, servicer),
         parts=(
+            Opening(partial(check_durable, database)),
             Closing(database.stop),
             Closing(redis.close),
             Closing(mesh.stop),

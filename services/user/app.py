@@ -11,10 +11,11 @@ from services.kernel.ids import IdMaker
 from services.platform import cache
 from services.platform.batcher import Batcher, Handler
 from services.platform.database import Database
+from services.platform.durability import check_durable
 from services.platform.idempotency import business_reasons
 from services.platform.jobs import Every
 from services.platform.masterkey import MasterKey
-from services.platform.process import App, Closing
+from services.platform.process import App, Closing, Opening
 from services.platform.reads import ReadPool
 from services.platform.relay import Relay
 from services.platform.revocation import RevokedSessions
@@ -72,6 +73,7 @@ def build(settings: Settings) -> App:
         settings=settings,
         register=partial(rpc.add_UserServiceServicer_to_server, servicer),
         parts=(
+            Opening(partial(check_durable, database)),
             Closing(database.stop),
             Closing(redis.close),
             revoked,

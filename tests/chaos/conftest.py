@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,9 @@ class Selection:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--sample", action="store_true", help="Of the chaos suite, the kills that every change must pass.")
+    parser.addoption(
+        "--kill", default="", help="Of the chaos suite, the kills in whose name this is found, as 'P9.* refund'."
+    )
     parser.addoption("--chaos-report", type=Path, help="File to which the table of kills is written as JSON.")
 
 
@@ -38,8 +42,11 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def selection(pytestconfig: pytest.Config) -> Selection:
     """What this run kills."""
-    sampled = pytestconfig.getoption("--sample", default=False)
-    return Selection(CASES_SAMPLE, STEPS_SAMPLE) if sampled else Selection(CASES, STEPS)
+    sampled, wanted = (pytestconfig.getoption(name, default="") for name in ("--sample", "--kill"))
+    cases, steps = (CASES_SAMPLE, STEPS_SAMPLE) if sampled else (CASES, STEPS)
+    if wanted:
+        return Selection(tuple(case for case in cases if re.search(wanted, str(case))), STEPS_SAMPLE)
+    return Selection(cases, steps)
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +75,8 @@ def mesh(
 ) -> Iterator[tuple[Mesh, Points]]:
     """A mesh that runs on them; its end by SIGINT must be orderly and leave nothing behind."""
     running, points = folder
-    running.start(PAYMESH_FAILPOINTS=str(points.folder))
+    # Hours of providers are seconds.
+    running.start(PAYMESH_FAILPOINTS=str(points.folder), PAYMESH_SANDBOX_TIME_SCALE="0.001")
     pytestconfig.stash[_MESH] = running
     yield running, points
     assert running.stop() == (0, []), running.said()

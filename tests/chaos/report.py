@@ -27,7 +27,9 @@ class Row:
     restart_ms: int = 0
     """From the death to the start of the next process, by the kernel's clock, to 10 ms."""
     answered_ms: int = 0
-    """From the death until every client knew; 0: they knew before."""
+    """From the death until every client had his answer; 0: they had it before."""
+    rested_ms: int = 0
+    """From the death until every payment and refund was seen at rest."""
     doubts: int = 0
     """Attempts that left a client in doubt."""
     verify: str = ""
@@ -38,8 +40,8 @@ class Report:
     """Every kill of the run."""
 
     rows: list[Row] = field(default_factory=list)
-    settled: dict[str, str] = field(default_factory=dict)
-    """For each method, what `paymesh verify --settled` said after the last kill."""
+    settled: str = ""
+    """What `paymesh verify --settled` said after the last kill."""
 
     def add(self, row: Row) -> None:
         """Note a kill."""
@@ -57,7 +59,7 @@ class Report:
         table = [names, *(tuple(map(str, asdict(row).values())) for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = ["  ".join(map(str.ljust, cells, widths)).rstrip() for cells in table]
-        lines += ["", *(f"{method}: {said}" for method, said in self.settled.items())]
+        lines += ["", self.settled]
         return [*lines, *(f"not driven yet: {each}" for each in _not_driven())]
 
 

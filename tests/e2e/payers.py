@@ -53,11 +53,23 @@ class Sandbox:
         found: list[dict[str, Any]] = answer.json()["deliveries"]
         return found
 
+    def deliveries(self, method: str) -> list[dict[str, Any]]:
+        """Return every attempt of a provider to call back, and whether it was taken."""
+        found: list[dict[str, Any]] = self._http.get(f"/callbacks/{PROVIDERS[method]}").json()["deliveries"]
+        return found
+
     def charge(self, method: str, request_id: str) -> dict[str, Any] | None:
         """Return what stands in the provider's own book."""
-        params = {"provider": PROVIDERS[method], "request_id": request_id}
-        charges: list[dict[str, Any]] = self._http.get("/book", params=params).json()["charges"]
+        charges = self.book(method, request_id)
         return charges[0] if charges else None
+
+    def book(self, method: str, request_id: str = "") -> list[dict[str, Any]]:
+        """Return every charge of a provider's own book, or what is in it of one."""
+        params = {"provider": PROVIDERS[method], "request_id": request_id}
+        answer = self._http.get("/book", params=params).json()
+        assert not answer["more"], "not all of the book is shown"
+        charges: list[dict[str, Any]] = answer["charges"]
+        return charges
 
 
 class Till:

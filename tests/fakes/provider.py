@@ -54,7 +54,7 @@ class Play(StrEnum):
     FAILS_FIRST = "fails_first"
     """It is refused, and done nevertheless."""
     OTHER_AMOUNT = "other_amount"
-    """It is done with one unit less than was asked for."""
+    """It is done with one unit less than was asked for, where that is an amount."""
 
 
 @dataclass
@@ -262,7 +262,7 @@ class FakeProvider:
         if play in {Play.DECLINED, Play.INSUFFICIENT}:
             self._end(trade, Phase.FAILED, play.upper())
         elif play is Play.OTHER_AMOUNT:
-            self._success(trade, charge.amount.minor_units - 1)
+            self._success(trade, charge.amount.minor_units - 1 or 1)
         elif play is Play.FAILS_FIRST:
             self._success(trade)
             return Charged(Verdict.REFUSED, Phase.FAILED, trade.provider_id, "PROCESSING_ERROR")
@@ -274,7 +274,7 @@ class FakeProvider:
         trade = self.trades.get(request_id)
         if trade is None or self.method is not Method.BANK_CARD:
             return unsupported()
-        asked = amount.minor_units - (play is Play.OTHER_AMOUNT)
+        asked = amount.minor_units - (play is Play.OTHER_AMOUNT) or 1
         if trade.captured == asked:
             return self._said(trade)
         if trade.phase is not Phase.AUTHORIZED or play in {Play.DECLINED, Play.INSUFFICIENT}:

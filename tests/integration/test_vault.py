@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 
 from services.cli.commands import main
 from services.payment.adapters.vault import CardVault, FileKeys
@@ -32,37 +30,32 @@ from services.payment.ports.cards import (
 )
 from services.payment.store import SqlCards, metadata
 from services.payment.store.cards import card_keys, cards
-from services.platform import migrations
-from services.platform.database import Database
+from services.platform.database import Database, Failure, failure_of
 from tests.fakes.cards import FakeCards, FakeKeys
+from tests.integration.engines import ENGINES, Engines, differences
 
 NOW = 1_800_000_000_000
 NUMBER = "4242424242424242"
 SOON, LATER = Expiry(2028, 6), Expiry(2031, 6)
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database as the migrations make it, to be copied."""
-    path = tmp_path_factory.mktemp("payment") / "payment.db"
-    migrations.upgrade("payment", f"sqlite:///{path}")
-    return path
-
-
 @pytest.fixture
-def database(migrated: Path, tmp_path: Path) -> Iterator[Database]:
+def database(engine: str, engines: Engines) -> Iterator[Database]:
     """An empty database of the newest schema."""
-    path = tmp_path / "payment.db"
-    path.write_bytes(migrated.read_bytes())
-    found = Database(f"sqlite:///{path}")
+    found = Database(engines.migrated(engine, "payment"))
     yield found
     found.stop()
 
 
-@pytest.fixture(params=["fake", "sql"])
-def store(request: pytest.FixtureRequest) -> CardStore:
+@pytest.fixture(params=["fake", *ENGINES])
+def store(request: pytest.FixtureRequest, engines: Engines) -> Iterator[CardStore]:
     """Each store in turn."""
-    return FakeCards() if request.param == "fake" else SqlCards(request.getfixturevalue("database"))
+    if request.param == "fake":
+        yield FakeCards()
+        return
+    database = Database(engines.migrated(request.param, "payment"))
+    yield SqlCards(database)
+    database.stop()
 
 
 @pytest.fixture(params=["fake", "file"])
@@ -148,8 +141,7 @@ def test_card_is_sealed_anew_once(store: CardStore) -> None:
 def test_schema_is_what_the_migrations_make(database: Database) -> None:
     """No table, column, index or constraint of the vault or of the rest of the room differs."""
     with database.read() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, metadata) == []
+        assert differences(connection, metadata) == []
 
 
 @pytest.mark.parametrize(
@@ -170,8 +162,9 @@ def test_database_refuses_what_no_vault_writes(database: Database, harm: dict[st
     with database.write() as connection:
         connection.execute(sa.insert(cards).values(row))
         connection.rollback()
-        with pytest.raises(sa.exc.IntegrityError):
+        with pytest.raises(sa.exc.DBAPIError) as caught:
             connection.execute(sa.insert(cards).values({**row, **harm}))
+    assert failure_of(caught.value) is Failure.BREACH
 
 
 def test_key_opens_as_what_it_was_wrapped(keys: KeyService) -> None:
@@ -271,7 +264,7 @@ def test_writer_waits_for_another_and_goes_on(database: Database, tmp_path: Path
     held, release = threading.Event(), threading.Event()
 
     def hold() -> None:
-        other = Database(str(database.url))
+        other = Database(database.url.render_as_string(hide_password=False))
         with other.write():
             held.set()
             release.wait(10)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from services.kernel.errors import DomainError
 from services.payment.ports import CallbackTaken
 from services.payment.ports.provider import Acknowledgement, Callback, CallbackForged, Notice
-from services.payment.usecases.settling import Settling
+from services.payment.usecases.settling import Settling, reach_moved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +62,7 @@ def take_notices(ports: Ports, items: Sequence[Told]) -> list[DomainError | None
                 _take(settling, item, payment_id)
         tx.write(settling.change)
         tx.commit()
+    reach_moved(ports, settling.change)
     for item in items:
         ports.reach("P16", item.provider)
     settling.tell()

@@ -12,7 +12,7 @@ from services.payment.domain import Attempt, Book, Kind, Method, Payment, Scene,
 from services.payment.domain.attempt import LEASE_MS, scene_of
 from services.payment.domain.ledger import transfer
 from services.payment.ports import Change, Moved, ToAssess
-from services.payment.usecases.settling import reach
+from services.payment.usecases.settling import reach, reach_moved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -75,7 +75,7 @@ def create_payments(ports: Ports, items: Sequence[CreatePayment]) -> list[Outcom
     ports.committed()
     reach(ports, "P3", change.new_payments)
     reach(ports, "P6", change.new_attempts)
-    reach(ports, "P10", [payment for payment in change.new_payments if payment.captured])
+    reach_moved(ports, change)
     return once.outcomes()
 
 

@@ -14,7 +14,7 @@ from services.payment.domain import Attempt, Book, Kind, Method, Payment, Refund
 from services.payment.domain.attempt import LEASE_MS
 from services.payment.domain.ledger import REFUND, REFUND_PAYABLE, transfer
 from services.payment.ports import Change, Moved
-from services.payment.usecases.settling import accounts_of, reach
+from services.payment.usecases.settling import accounts_of, reach, reach_moved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -72,7 +72,8 @@ def refund_payments(ports: Ports, items: Sequence[RefundPayment]) -> list[Outcom
         tx.write(change)
         reach(ports, "P2", change.changed_payments.values())
         tx.commit()
-    reach(ports, "P18", [moved.payment for moved in change.moved])
+    reach(ports, "P6", change.new_attempts)
+    reach_moved(ports, change)
     _tell(ports, change)
     return once.outcomes()
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.kernel.errors import DomainError
-from services.payment.domain import Kind
-from services.payment.usecases.settling import Settling, reach
+from services.payment.usecases.settling import Settling, reach_moved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,8 +25,7 @@ def settle(ports: Ports, items: Sequence[Said]) -> list[Answer | None]:
         answers = [_settle(settling, item) for item in items]
         tx.write(settling.change)
         tx.commit()
-    reach(ports, "P10", [item.attempt for item in items if item.attempt.kind is not Kind.REFUND])
-    reach(ports, "P18", [item.attempt for item in items if item.attempt.kind is Kind.REFUND])
+    reach_moved(ports, settling.change)
     settling.tell()
     return answers
 

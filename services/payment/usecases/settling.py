@@ -143,6 +143,7 @@ class Settling:
                 self._moved(payment, payment.enter(states.AUTHORIZED, self.now_ms))
             charge.action = {}
             charge.hold(self.now_ms + self._ports.outside.capture_window_ms, self.now_ms)
+            self._answer_waiting(charge)  # it is not taken up before its window ends: nobody else would
         if attempt is not charge:
             attempt.provider_code = said.code
             attempt.settle(self.now_ms)
@@ -178,15 +179,17 @@ class Settling:
             if given < payment.captured:  # a wallet calls a trade closed that was refunded whole
                 self.review(payment, Reason.LATE_FAILURE, f"{payment.status}, yet the provider says {said.phase}", 0)
         elif payment.is_open:
-            declined = (
-                attempt.kind is Kind.CHARGE and said.verdict is Verdict.REFUSED and said.phase is not Phase.CLOSED
-            )
-            if declined:
+            held, charged = payment.status == states.AUTHORIZED, attempt.kind is Kind.CHARGE
+            if charged and said.verdict is Verdict.REFUSED and said.phase is not Phase.CLOSED:
                 step = payment.fail("PAYMENT_DECLINED", self.now_ms)
             else:
-                cancelled = attempt.kind is not Kind.CHARGE and attempt.payer.get("why") != "expired"
+                cancelled = not charged and attempt.payer.get("why") != "expired"
                 step = payment.close("PAYMENT_CANCELLED" if cancelled else "PAYMENT_EXPIRED", self.now_ms)
             self._moved(payment, step)
+            if held and payment.status == states.FAILED:  # a contradiction: what may be held nevertheless is let go of
+                self._settle_all(payment)
+                self._void_late(payment, payment.charge or attempt)
+                return
         self._settle_all(payment)
 
     def _unknown(self, payment: Payment, attempt: Attempt) -> None:
@@ -216,6 +219,8 @@ class Settling:
                 waits = verdict is Verdict.PENDING
                 refund.enter(states.REFUND_PENDING if waits else states.REFUND_UNKNOWN, self.now_ms)
                 self._wait(attempt, Point.WAITING if waits else Point.UNKNOWN)
+        if attempt.settled:
+            self._answer_waiting(attempt)  # a callback may have settled it, and who asked may be dead
 
     def _refund_done(self, payment: Payment, refund: Refund, attempt: Attempt) -> None:
         if refund.status == states.REFUND_FAILED:
@@ -324,8 +329,11 @@ class Settling:
             if attempt.payment_id == payment.id and attempt.kind is not Kind.REFUND and not attempt.settled:
                 attempt.settle(self.now_ms)
                 self._touch(attempt)
-                if attempt.scope is not None:
-                    self.answer(attempt)
+                self._answer_waiting(attempt)
+
+    def _answer_waiting(self, attempt: Attempt) -> None:
+        if attempt.scope is not None:
+            self.answer(attempt)
 
     def _wait(self, attempt: Attempt, point: Point) -> None:
         if not attempt.settled and attempt.point is not Point.HELD:  # what is held waits for its window alone
@@ -356,6 +364,12 @@ def reach(ports: Ports, point: str, things: Iterable[Payment | Attempt]) -> None
     """Say that a kill point is reached, once for each method among ``things``."""
     for method in dict.fromkeys(thing.method for thing in things):
         ports.reach(point, method)
+
+
+def reach_moved(ports: Ports, change: Change) -> None:
+    """Say that success, and a refund that was done, are committed with their ledger entries and events."""
+    reach(ports, "P10", [moved.payment for moved in change.moved if moved.step.status == states.SUCCESS])
+    reach(ports, "P18", [moved.payment for moved in change.moved if moved.refund is not None])
 
 
 def accounts_of(payment: Payment, merchant_id: int) -> set[AccountKey]:

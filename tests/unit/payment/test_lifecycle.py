@@ -770,6 +770,32 @@ def test_what_a_crash_left_is_taken_up_and_answers_who_asks_again(shop: Shop) ->
         assert b"success" in answer
 
 
+@pytest.mark.parametrize("what", ["authorization", "refund"])
+def test_callback_answers_for_a_process_that_died(shop: Shop, what: str) -> None:
+    """The provider did it and told so, but who asked never heard: the key is answered, not in flight for days."""
+    paid = shop.pay(12, Method.BANK_CARD)
+    shop.bank.calls.clear()
+
+    def begin() -> Outcome:
+        return shop.change("refund", paid, 60) if what == "refund" else shop.begin(11, Method.BANK_CARD, AUTHORIZE)
+
+    shop.ask(begin())
+    assert shop.hear(shop.bank) == [None]
+    assert isinstance(begin(), bytes)
+
+
+def test_declined_charge_that_is_held_nevertheless_is_let_go_of(shop: Shop) -> None:
+    """The callback says authorized, then the answer says failed: failed it is, and nothing stays held."""
+    shop.bank.plays["charge"].append(Play.FAILS_FIRST)
+    outcome = shop.begin(11, Method.BANK_CARD, AUTHORIZE)
+    said = shop.ask(outcome)
+    assert shop.hear(shop.bank) == [None]
+    shop.settle(said)
+    assert shop.of(11).status == states.FAILED
+    shop.complete()
+    assert shop.bank.trades[shop.of(11).payment_no].phase is Phase.CLOSED
+
+
 def test_lease_ends_by_itself(shop: Shop) -> None:
     """Another instance's attempt is nobody's for as long as it has, then anybody's."""
     shop.begin(11, Method.BANK_CARD)

@@ -1,0 +1,204 @@
+"""What must hold when a run has come to rest: the rooms' own audits, and what only who sees both sides can check."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from services.contract.load import contract
+from services.order import audit as order_audit
+from services.order import states as order_states
+from services.payment import audit, states
+from services.payment.domain import Method, Reason
+from services.payment.ports.provider import Phase, Verdict
+from services.payment.store import tables as t
+from services.platform.audit import effects, taken, told
+from tests.leaks import Leaks
+from tests.simulation.clients import CVV
+from tests.simulation.providers import PAN
+
+if TYPE_CHECKING:
+    from tests.simulation.world import Sim
+
+Found = Iterator[tuple[str, str]]
+"""Invariant and breach."""
+_LEAKS = Leaks([PAN], [CVV])
+
+
+@dataclass(frozen=True)
+class Books:
+    """Our side of it."""
+
+    payments: dict[int, Any]
+    refunds: dict[int, Any]
+    passed: dict[int, list[str]]
+    """Payment -> the states that it went through."""
+    reviews: list[Any]
+    in_review: frozenset[int]
+
+
+def check(sim: Sim) -> None:
+    """Put down every breach."""
+    now, books = sim.clock.now_ms(), _books(sim)
+    with sim.stage.databases["payment"].read() as connection:
+        for finding in audit.invariants(connection, now, settled=True):
+            for breach in finding.breaches:
+                if not _waits_for_people(breach, books):
+                    sim.breach(finding.invariant, breach)
+    with sim.stage.databases["order"].read() as connection:
+        for finding in order_audit.invariants(connection, now, settled=True):
+            for breach in finding.breaches:
+                sim.breach(finding.invariant, breach)
+    for each in (_effects, _orders, _provider_books, _words, _clients, _leaks):
+        for invariant, breach in each(sim, books):
+            sim.breach(invariant, breach)
+
+
+def _books(sim: Sim) -> Books:
+    with sim.stage.databases["payment"].read() as connection:
+        payments, refunds, history = (
+            connection.execute(sa.select(table).order_by(*table.primary_key)).all()
+            for table in (t.payments, t.refunds, t.payment_history)
+        )
+        reviews = connection.execute(sa.select(t.reviews).order_by(t.reviews.c.id)).all()
+    passed: dict[int, list[str]] = defaultdict(list)
+    for row in history:
+        passed[row.payment_id].append(row.status)
+    undecided = frozenset(r.payment_id for r in reviews if r.status != states.REVIEW_DECIDED)
+    return Books({p.id: p for p in payments}, {r.id: r for r in refunds}, passed, list(reviews), undecided)
+
+
+def _waits_for_people(breach: str, books: Books) -> bool:
+    """I4: a payment with an open review is at rest, and no longer its order's; what it says of a refund is in question."""
+    kind, _, rest = breach.partition(" ")
+    number = rest.split(" ")[0].rstrip(":")
+    if not number.isdecimal():
+        return False
+    if kind == "payment":
+        words = ("live_order_id", f" is {states.REVIEW} ", "refunds sum to")
+        return int(number) in books.in_review and any(word in breach for word in words)
+    if kind == "refund":
+        return int(number) in books.refunds and books.refunds[int(number)].payment_id in books.in_review
+    ended = {states.FAILED, states.CLOSED}
+    of_order = [p for p in books.payments.values() if p.order_id == int(number) and p.status not in ended]
+    return breach.endswith(" payments") and sum(p.id not in books.in_review for p in of_order) <= 1
+
+
+def _effects(sim: Sim, books: Books) -> Found:
+    """I7: what one room told had its effect in the other."""
+    del books
+    databases = sim.stage.databases
+    for event in contract().events.values():
+        for consumer in {event.service, *event.consumers} & databases.keys() if event.service in databases else ():
+            if consumer == event.service:
+                continue
+            with databases[consumer].read() as connection:
+                seen = taken(connection, event.topic)
+            with databases[event.service].read() as connection:
+                out = told(connection, event.service, event.topic)
+            finding = effects(event.topic, consumer, out, seen, sim.clock.now_ms(), settled=True)
+            yield from (("I7", breach) for breach in finding.breaches)
+
+
+def _orders(sim: Sim, books: Books) -> Found:
+    """I9: paid: by one payment that kept something; refunded: that was given back; cancelled: nothing is kept."""
+    fits = {
+        order_states.PAID: {states.SUCCESS, states.PARTIALLY_REFUNDED},
+        order_states.REFUNDED: {states.REFUNDED},
+    }
+    kept: dict[int, list[Any]] = defaultdict(list)
+    for p in books.payments.values():
+        if p.captured_minor > p.refunded_minor and p.id not in books.in_review:
+            kept[p.order_id].append(p)
+    with sim.stage.databases["order"].read() as connection:
+        facts = list(order_audit.order_facts(connection))
+    for fact in facts:
+        paid_by = books.payments.get(fact.payment_id)
+        if fact.status in fits and fact.payment_id not in books.in_review:
+            if paid_by is None or paid_by.order_id != fact.order_id or paid_by.status not in fits[fact.status]:
+                yield "I9", f"order {fact.order_id} is {fact.status} by {fact.payment_id}: {paid_by}"
+        others = [p.id for p in kept.pop(fact.order_id, []) if fact.status not in fits or p.id != fact.payment_id]
+        if others:
+            yield "I9", f"order {fact.order_id} is {fact.status}, yet money of {others} is kept"
+    yield from (("I9", f"money for the unknown order {order_id}") for order_id in kept)
+
+
+def _provider_books(sim: Sim, books: Books) -> Found:
+    """I3: each provider's book is ours in both directions, and nobody is charged twice for one order."""
+    took: dict[int, list[str]] = defaultdict(list)
+    for provider in sim.providers.values():
+        for request_id, trade in provider.trades.items():
+            p = books.payments.get(int(request_id[1:]))
+            if p is None or p.payment_method != provider.method:
+                yield "I3", f"{provider.method} has {request_id}, which is no payment of ours"
+                continue
+            provider._lapse(trade)
+            if trade.phase in {Phase.AUTHORIZED, Phase.WAITING}:
+                yield "I4", f"{request_id} is {p.status}, yet {provider.method} has it {trade.phase}"
+            if p.id in books.in_review:
+                continue
+            if (trade.captured, trade.refunded) != (p.captured_minor, p.refunded_minor):
+                yield "I3", f"{request_id}: {provider.method} took {trade.captured} and gave back {trade.refunded}: {p}"
+            if trade.captured > trade.refunded:
+                took[p.order_id].append(request_id)
+        for request_id, back in provider.returns.items():
+            r = books.refunds.get(int(request_id[1:]))
+            if r is None or (r.payment_id not in books.in_review and (back.verdict is Verdict.DONE) != (r.status == "success")):
+                yield "I3", f"{provider.method} has the refund {request_id} {back.verdict}: {r}"
+    for p in books.payments.values():
+        if p.payment_method == Method.BALANCE:
+            if p.captured_minor > p.refunded_minor:
+                took[p.order_id].append(p.payment_no)
+        elif p.captured_minor and p.payment_no not in sim.providers[Method(p.payment_method)].trades:
+            yield "I3", f"{p.payment_no} took money that {p.payment_method} knows nothing of"
+    yield from (("I3", f"order {order_id} is paid by {many}") for order_id, many in took.items() if len(many) > 1)
+
+
+def _words(sim: Sim, books: Books) -> Found:
+    """I4: what is shown as ended was ended by its provider, and a review has a contradiction behind it."""
+    for p in books.payments.values():
+        ended = {states.FAILED, states.CLOSED} & set(books.passed[p.id])
+        asked = states.PROCESSING in books.passed[p.id]
+        if ended and asked and p.payment_no not in sim.providers[Method(p.payment_method)].ended:
+            yield "I4", f"{p.payment_no} was shown as {ended}, and {p.payment_method} never said so"
+    for r in books.reviews:
+        p = books.payments[r.payment_id]
+        provider = sim.providers[Method(p.payment_method)]
+        match Reason(r.reason):
+            case Reason.LATE_SUCCESS:
+                real = p.payment_no in provider.ended
+            case Reason.AMOUNT_MISMATCH | Reason.LATE_FAILURE:
+                real = p.payment_no in provider.odd
+            case Reason.REFUND_CONTRADICTION:
+                number = f"R{r.refund_id}"
+                real = number in provider.odd or (number in provider.refused and bool(p.owed))
+            case _:
+                real = False
+        if not real:
+            yield "I4", f"review {r.reason} of {p.payment_no} without a reason: {r.detail}"
+
+
+def _clients(sim: Sim, books: Books) -> Found:
+    """I4 and I12: everyone knows what became of his request, and nobody was shown a payment go back."""
+    for request in sim.requests:
+        if not request.over:
+            yield "I4", f"{request.name} never learns what came of it after {request.tries} tries"
+    for payment_id, shown in sim.seen.items():
+        path = books.passed.get(payment_id, [])
+        for before, after in pairwise(shown):
+            if before not in path or after not in path[path.index(before) :]:
+                yield "I12", f"payment {payment_id} was shown {before}, then {after}; it went {path}"
+    if sim.alarm.told.count(("security", "callback.refused")) < sim.forged:
+        yield "F9", "a forged callback was no security event"
+
+
+def _leaks(sim: Sim, books: Books) -> Found:
+    """I11: no card number is in a database, in whatever form."""
+    del books
+    if _LEAKS.in_bytes(sim.stage.contents(), binary=True):
+        yield "I11", "a card number is in a database"

@@ -1,4 +1,4 @@
-"""Timed work: the completer takes up what is due, the sweeper forgets what is old."""
+"""Timed work: the completer takes up what is due, the sweeper forgets what is old, bills are imported day by day."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ KEYS_KEPT_MS = 7 * 86_400_000
 CALLBACKS_KEPT_MS = 30 * 86_400_000
 """How long a callback is known again: longer than any provider repeats it."""
 _SWEPT_MAX = 1_000
+BILLS_S = 60.0
+BILL_RETRY_MS = 3_600_000
+"""How long a bill that is not there yet is not asked for again."""
 
 
 class _Timed:
@@ -81,3 +84,32 @@ def sweeper(ports: Ports) -> _Timed:
         ports.store.forget({"idempotency_keys": now - KEYS_KEPT_MS, "callbacks": now - CALLBACKS_KEPT_MS}, _SWEPT_MAX)
 
     return _Timed("sweeper", SWEEP_S, turn)
+
+
+def bill_importer(ports: Ports, batcher: Batcher) -> _Timed:
+    """Import yesterday's bill of every provider once it is ready, and those that were not there before."""
+    asked: dict[usecases.ImportBill, int] = {}
+
+    def turn() -> None:
+        now = ports.clock.now_ms()
+        due = usecases.due_bills(ports)
+        for gone in asked.keys() - set(due):
+            del asked[gone]
+        for command in due:
+            if command not in asked or now - asked[command] >= BILL_RETRY_MS:
+                asked[command] = now
+                _import(ports, batcher, command)
+
+    return _Timed("bills", BILLS_S, turn)
+
+
+def _import(ports: Ports, batcher: Batcher, command: usecases.ImportBill) -> None:
+    """Import a bill; one that fails does not keep the others from their turn."""
+    try:
+        bill = usecases.import_due(ports, batcher.submit_all, command)
+    except DomainError as error:
+        telemetry.log.warning("bill.not_imported", method=str(command.method), day=command.day, error=str(error))
+        return
+    if bill is not None:
+        telemetry.log.info("bill.imported", method=str(bill.method), day=bill.day, lines=bill.lines,
+                           differences=bill.differences)  # fmt: skip

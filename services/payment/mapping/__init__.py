@@ -1,5 +1,6 @@
 """Protobuf <-> domain of the payment room, both ways; the only enum tables besides the states."""
 
+from services.payment.mapping.bills import bill, bill_difference, import_bill
 from services.payment.mapping.callbacks import acknowledgement, callback
 from services.payment.mapping.payments import (
     balance,
@@ -32,6 +33,8 @@ from services.payment.mapping.payments import (
 __all__ = [
     "acknowledgement",
     "balance",
+    "bill",
+    "bill_difference",
     "callback",
     "capture_payment",
     "captured",
@@ -42,6 +45,7 @@ __all__ = [
     "created",
     "cvv",
     "event",
+    "import_bill",
     "known_order",
     "order_cancelled",
     "order_created",

@@ -1,9 +1,10 @@
 """gRPC in: parse, submit, render; no decision, no SQL."""
 
+from services.payment.servicer.bills import Bills
 from services.payment.servicer.payments import Desk, Payments
 
 
-class PaymentServicer(Payments):
+class PaymentServicer(Payments, Bills):
     """The payment service of the contract."""
 
 

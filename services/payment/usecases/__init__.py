@@ -1,6 +1,16 @@
 """One function per RPC, event or phase, over a sequence of items; each fails item by item."""
 
 from services.payment.usecases.ask import Said, ask
+from services.payment.usecases.bills import (
+    ImportBill,
+    book_bills,
+    due_bills,
+    import_bill,
+    import_due,
+    list_bill_differences,
+    list_bills,
+    settle_late,
+)
 from services.payment.usecases.callbacks import Told, acknowledge, read_callback, take_notices
 from services.payment.usecases.changes import (
     CapturePayment,
@@ -23,6 +33,7 @@ __all__ = [
     "ClosePayment",
     "CreatePayment",
     "How",
+    "ImportBill",
     "OrderCancelled",
     "OrderKnown",
     "RefundPayment",
@@ -36,19 +47,26 @@ __all__ = [
     "acknowledge",
     "answer_open",
     "ask",
+    "book_bills",
     "capture_payments",
     "close_payments",
     "create_payments",
+    "due_bills",
     "get_balance",
     "get_payment",
     "get_refund",
+    "import_bill",
+    "import_due",
     "know_orders",
+    "list_bill_differences",
+    "list_bills",
     "list_payments",
     "list_refunds",
     "read_callback",
     "refund_payments",
     "refund_rejected",
     "settle",
+    "settle_late",
     "take_notices",
     "take_up",
     "top_up_balances",

@@ -74,7 +74,7 @@ def _name(file: zipfile.ZipInfo) -> str:
 
 
 def _cell(text: str) -> str:
-    """Numbers come with a tab behind them, so that spreadsheets take them for text; some heads have wide brackets."""
+    """Cells come with a tab behind them, so that spreadsheets take numbers for text; some heads have wide brackets."""
     return text.strip().replace("\uff08", "(").replace("\uff09", ")")
 
 

@@ -359,7 +359,9 @@ class PaymentProcess(Process):
         running = self.running.get(work.id)
         if running is None:
             running = self.running[work.id] = Running(work)
-            self.sim.at(self.rng.choice((0, 1, 30)), f"{self.name} ask {work.kind}", self.guarded(partial(self._ask, running)))
+            self.sim.at(
+                self.rng.choice((0, 1, 30)), f"{self.name} ask {work.kind}", self.guarded(partial(self._ask, running))
+            )
         if waiter is not None:
             running.waiters.append(waiter)
             self.sim.at(patience_ms, f"{self.name} patience", self.guarded(partial(self._lose_patience, work, waiter)))

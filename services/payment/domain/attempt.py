@@ -70,7 +70,8 @@ class Attempt:
 
     ``request_id`` is our number at the provider: the payment's for everything about its charge, the refund's for a
     refund. ``scope`` is the idempotency key of who waits for the answer; None: nobody does. ``next_ms`` is when the
-    completer takes it up, unless someone was faster; ``owner`` the instance that asks now.
+    completer takes it up, unless someone was faster; ``owner`` the instance that asks now. ``paid_ms`` is when the provider
+    says that the money moved, else when it was booked: of what moved none, None.
     """
 
     id: int
@@ -95,6 +96,7 @@ class Attempt:
     provider_id: str = ""
     provider_code: str = ""
     action: Mapping[str, str] = field(default_factory=dict)
+    paid_ms: int | None = None
 
     @property
     def settled(self) -> bool:

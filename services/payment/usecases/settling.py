@@ -73,6 +73,7 @@ class Settling:
             case phase if said.verdict is Verdict.UNKNOWN and phase is not Phase.WAITING:
                 self._unknown(payment, attempt)  # also of money: nobody can tell whether it may stay
             case Phase.CAPTURED | Phase.REFUNDED:
+                charge.paid_ms = charge.paid_ms or said.at_ms or None
                 self._taken(payment, said)
             case Phase.AUTHORIZED:
                 self._authorized(payment, attempt, said)
@@ -127,6 +128,9 @@ class Settling:
 
     def _book_capture(self, payment: Payment, captured: int) -> None:
         merchant = self._ports.merchant_id
+        if (charge := payment.charge) is not None and not charge.paid_ms:
+            charge.paid_ms = self.now_ms
+            self._touch(charge)
         self._post(
             "payment", payment.id, payment.clearing_account(merchant), payment.merchant_account(merchant), captured
         )
@@ -204,6 +208,8 @@ class Settling:
         """Take in the outcome of a refund, or of a query about one."""
         payment, refund = self.payments[attempt.payment_id], self.refunds[attempt.refund_id]
         attempt.provider_code = refund.provider_code = said.code or refund.provider_code
+        if said.verdict is Verdict.DONE:
+            attempt.paid_ms = attempt.paid_ms or said.at_ms or None
         self._touch(attempt)
         self.change.changed_refunds[refund.id] = refund
         match said.verdict:
@@ -233,6 +239,9 @@ class Settling:
         """Book a refund that was set aside, and put it down as done."""
         amount, merchant = refund.amount.minor_units, self._ports.merchant_id
         self._post(REFUND, refund.id, payment.payable_account(merchant), payment.clearing_account(merchant), amount)
+        asked = self.attempts[refund.id]
+        asked.paid_ms = asked.paid_ms or self.now_ms
+        self._touch(asked)
         refund.enter(states.REFUND_SUCCESS, self.now_ms)
         payment.let_go(amount)
         self.change.changed_refunds[refund.id] = refund

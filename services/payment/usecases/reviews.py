@@ -34,7 +34,7 @@ from services.payment.domain import Decision, Place, check_decision, place_of
 from services.payment.domain.ledger import REFUND_LATE, REFUND_UNDONE
 from services.payment.ports import Deed
 from services.payment.usecases.refund import give_back
-from services.payment.usecases.settling import Settling
+from services.payment.usecases.settling import Settling, reach_moved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -104,6 +104,7 @@ def decide_reviews(ports: Ports, items: Sequence[DecideReview]) -> list[Answer]:
         deciding.change.answers = once.kept(business=ports.business)
         tx.write(deciding.change)
         tx.commit()
+    reach_moved(ports, deciding.change)
     deciding.tell()
     return once.done()
 

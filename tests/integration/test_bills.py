@@ -54,6 +54,7 @@ SCENARIOS = (
     scenarios.test_number_of_another_provider_or_currency_is_not_ours,
     scenarios.test_entry_that_is_booked_after_its_bill,
     scenarios.test_refund_that_is_booked_after_its_bill,
+    scenarios.test_refund_that_a_review_took_back_is_not_of_the_books,
     scenarios.test_another_file_of_the_day_imports_what_is_new,
     scenarios.test_part_of_a_charge_in_the_next_bill,
     scenarios.test_entry_near_midnight_is_looked_for_in_the_next_bill,

@@ -192,8 +192,8 @@ class _Booking:
         payments = tx.payments(set(owned.values())) if owned else {}
         method = item.command.method
         self._owned = {n: p for n, p in owned.items() if p in payments and payments[p].method is method}
-        open_reviews = tx.reviews(set(self._owned.values())) if self._owned else []
-        self._reviews = {(r.payment_id, r.refund_id): r.id for r in open_reviews}
+        reviews = tx.reviews(set(self._owned.values())) if self._owned else []
+        self._reviews = {(r.payment_id, r.refund_id): r.id for r in reviews if r.status != states.REVIEW_DECIDED}
         accounts = accounts_of(method, item.tallies, ports.merchant_id)
         self.change = Change(ports.clock.now_ms(), book=Book(tx.accounts(accounts)))
         self._bill_id = ports.ids.next(0)

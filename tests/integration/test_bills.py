@@ -47,6 +47,7 @@ from tests.unit.payment.test_bills import DAY, NOON, Shop
 SCENARIOS = (
     scenarios.test_bill_that_agrees_leaves_nothing_in_clearing,
     scenarios.test_bill_again_is_what_was_imported,
+    scenarios.test_other_file_that_says_the_same_is_the_same_bill,
     scenarios.test_day_that_only_gives_back,
     scenarios.test_differences_of_every_kind,
     scenarios.test_refunds_differ_as_charges_do,

@@ -116,6 +116,16 @@ def test_bill_again_is_what_was_imported(shop: Shop) -> None:
     assert usecases.list_bills(shop.ports, Page(10, ""))[0] == [first]
 
 
+def test_other_file_that_says_the_same_is_the_same_bill(shop: Shop) -> None:
+    """Files differ in when they were made; what says nothing new is what was imported, differences and all."""
+    charged(shop.ports, 1, 1000, NOON)
+    charged(shop.ports, 2, 500, NOON)
+    first, [missing] = shop.bill(line("P1", 1000, 6, at_ms=1))
+    again, differences = shop.bill(line("P1", 1000, 6, at_ms=2))
+    assert (again, differences) == (first, [missing])
+    assert len(shop.files.kept) == 2
+
+
 def test_day_that_only_gives_back(shop: Shop) -> None:
     """What goes out of the bank: refunds, with what the provider returned of its fees."""
     one = charged(shop.ports, 1, 1000, NOON)

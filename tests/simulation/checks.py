@@ -148,7 +148,9 @@ def _provider_books(sim: Sim, books: Books) -> Found:
                 took[p.order_id].append(request_id)
         for request_id, back in provider.returns.items():
             r = books.refunds.get(int(request_id[1:]))
-            if r is None or (r.payment_id not in books.in_review and (back.verdict is Verdict.DONE) != (r.status == "success")):
+            if r is None or (
+                r.payment_id not in books.in_review and (back.verdict is Verdict.DONE) != (r.status == "success")
+            ):
                 yield "I3", f"{provider.method} has the refund {request_id} {back.verdict}: {r}"
     for p in books.payments.values():
         if p.payment_method == Method.BALANCE:

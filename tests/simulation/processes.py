@@ -23,10 +23,11 @@ from services.payment.adapters.vault import CardVault, MemoryCvvRelay
 from services.payment.domain import Attempt, KnownOrder, Method, Payment
 from services.payment.ports import Outside, Ports, Render, ToAssess
 from services.payment.ports.provider import Callback
-from services.payment.store import SqlStore, tables
+from services.payment.store import SqlBills, SqlStore, tables
 from services.payment.store.sql import SqlTransaction
 from services.platform.batcher import Batcher
 from services.platform.idempotency import business_reasons
+from tests.fakes.bills import FakeFiles
 from tests.fakes.cards import FakeCards, FakeKeys
 from tests.fakes.order import FakeCache as FakeOrderCache
 
@@ -299,6 +300,7 @@ class PaymentProcess(Process):
             cards=sim.cards,
             vault=CardVault(FakeCards(), FakeKeys()),
             cvvs=self.cvvs,
+            files=FakeFiles(),
             jitter=lambda: self.rng.uniform(0.8, 1.2),
             instance=self.instance,
             pay_window_ms=120_000,
@@ -316,6 +318,7 @@ class PaymentProcess(Process):
             merchant_id=1,
             committed=self.nudge,
             outside=outside,
+            bills=SqlBills(self.database),
             alarm=sim.alarm,
             reach=self.reach,
         )
@@ -360,7 +363,9 @@ class PaymentProcess(Process):
         running = self.running.get(work.id)
         if running is None:
             running = self.running[work.id] = Running(work)
-            self.sim.at(self.rng.choice((0, 1, 30)), f"{self.name} ask {work.kind}", self.guarded(partial(self._ask, running)))
+            self.sim.at(
+                self.rng.choice((0, 1, 30)), f"{self.name} ask {work.kind}", self.guarded(partial(self._ask, running))
+            )
         if waiter is not None:
             running.waiters.append(waiter)
             self.sim.at(patience_ms, f"{self.name} patience", self.guarded(partial(self._lose_patience, work, waiter)))

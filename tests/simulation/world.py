@@ -314,7 +314,9 @@ class Sim:
             self.unheard.append((provider, call))  # none is promised; a late one comes after hours
             return
         for _ in range(provider.rng.choice((1, 1, 1, 2, 3))):
-            self.at(self.delay(provider.rng, slow=0.2), f"{provider.method} calls", partial(self._called, provider, call, 1))
+            self.at(
+                self.delay(provider.rng, slow=0.2), f"{provider.method} calls", partial(self._called, provider, call, 1)
+            )
 
     def _called(self, provider: SimProvider, call: Callback, tries: int) -> str | None:
         process = provider.rng.choice(self.payments)
@@ -323,7 +325,11 @@ class Sim:
 
         def again(more: int) -> None:
             if tries + more < TRIES_MAX:
-                self.at(15_000 * tries, f"{provider.method} calls again", partial(self._called, provider, call, tries + more))
+                self.at(
+                    15_000 * tries,
+                    f"{provider.method} calls again",
+                    partial(self._called, provider, call, tries + more),
+                )
 
         def told(outcome: object) -> None:
             heard.append(outcome)
@@ -395,5 +401,3 @@ class Sim:
 
 def _unpublished(outbox: sa.Table) -> sa.Select[Any]:
     return sa.select(sa.func.count()).select_from(outbox).where(outbox.c.published_ms.is_(None))
-
-

@@ -7,6 +7,9 @@ refuse     no money: it is failed, or closed as it was
 give back  its money is booked beside the order and a refund of the whole begins; it stays in review until that is done.
            Where the refund fails another review is opened, which can only be accepted or given back
 
+Of a payment that had failed or was closed, and a bill says that it was paid: as of one in review, which it enters by the
+decision.
+
 Of a payment that kept its state, because its money was booked long before:
 
 accept     it stands as it is
@@ -35,6 +38,7 @@ from services.kernel.money import Money
 from services.payment import states
 from services.payment.domain import Decision, Place, check_decision, place_of
 from services.payment.domain.ledger import REFUND_LATE, REFUND_UNDONE
+from services.payment.domain.payment import ENDED
 from services.payment.ports import Deed
 from services.payment.usecases.refund import give_back
 from services.payment.usecases.settling import Settling, reach_moved
@@ -168,6 +172,8 @@ class _Deciding(Settling):
 
     def _carry_out(self, review: Review, decision: Decision) -> None:
         payment, refund = self.payments[review.payment_id], self.refunds.get(review.refund_id)
+        if refund is None and payment.status in ENDED and decision is not Decision.REFUSE:
+            self._moved(payment, payment.enter(states.REVIEW, self.now_ms))
         if refund is not None:
             self._carry_out_refund(payment, refund, accepted=decision is Decision.ACCEPT)
         elif decision is Decision.GIVE_BACK:
@@ -211,6 +217,7 @@ class _Deciding(Settling):
         """Book a refund that was let go of: nothing is set aside for it any more."""
         amount, merchant = refund.amount.minor_units, self._ports.merchant_id
         give, take = payment.merchant_account(merchant), payment.clearing_account(merchant)
+        self._touch(self.attempts[refund.id].moved(self.now_ms))
         self._post(REFUND_LATE, refund.id, give, take, amount)
         self._moved(payment, payment.refund(amount, self.now_ms), refund)
 

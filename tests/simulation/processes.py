@@ -47,6 +47,7 @@ RENDER = Render(
     mapping.refunded,
     mapping.topped_up,
     mapping.withdrawn,
+    mapping.decided,
 )
 WRITES = (
     usecases.create_payments,

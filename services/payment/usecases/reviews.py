@@ -38,7 +38,7 @@ from services.payment.domain.ledger import REFUND_LATE, REFUND_UNDONE
 from services.payment.domain.payment import ENDED
 from services.payment.ports import Deed
 from services.payment.usecases.refund import give_back
-from services.payment.usecases.settling import Settling
+from services.payment.usecases.settling import Settling, reach_moved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -108,6 +108,7 @@ def decide_reviews(ports: Ports, items: Sequence[DecideReview]) -> list[Answer]:
         deciding.change.answers = once.kept(business=ports.business)
         tx.write(deciding.change)
         tx.commit()
+    reach_moved(ports, deciding.change)
     deciding.tell()
     return once.done()
 

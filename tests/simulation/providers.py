@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from services.payment.domain import Method
-from services.payment.ports.provider import Callback, Charge, Charged, Phase, Refunded, Refunding, Verdict
+from services.payment.ports.provider import Callback, Charged, Phase, Refunded, Refunding, Verdict
 from tests.fakes.provider import FakeProvider, Play
 
 if TYPE_CHECKING:

@@ -121,7 +121,7 @@ class Mesh:
         return order_ports.Ports(
             store=order_store.SqlStore(self.databases["order"], self.ids), cache=Forgetful(), ids=self.ids,
             clock=self.clock, render=order_mapping.created, published=lambda: None, business=business_reasons(),
-            hold_ms=1_800_000,
+            hold_ms=31 * 86_400_000,
         )  # fmt: skip
 
     def key(self, subject: int, method: str) -> IdempotencyKey:
@@ -153,7 +153,9 @@ class _Fact(NamedTuple):
 
 def caller(subject: int) -> Caller:
     """Somebody who may do everything."""
-    return Caller(subject, frozenset({"payments:refund", "payments:capture", "balance:write"}), "", time.monotonic() + 3600)
+    return Caller(
+        subject, frozenset({"payments:refund", "payments:capture", "balance:write"}), "", time.monotonic() + 3600
+    )
 
 
 class Fill:

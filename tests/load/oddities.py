@@ -97,7 +97,7 @@ class Oddities:
     def _late(self) -> None:
         """Closed, and paid nevertheless: one waits for its review, the other is given back beside its order."""
         for name in ("late", "beside"):
-            attempt = self._begin(name)
+            self.late = attempt = self._begin(name)
             self._say(attempt, Verdict.DONE, Phase.CLOSED)
             self._note(attempt, State.CAPTURED, attempt.amount.minor_units)
             self._say(attempt, Verdict.DONE, Phase.CAPTURED)
@@ -113,7 +113,7 @@ class Oddities:
             tx.write(settling.change)
             tx.commit()
         assert back is not None
-        self._given(attempt, back)
+        self._given(self.late, back)
         payments.settle(self.ports, [payments.Said(back, refunded=Refunded(Verdict.DONE))])
 
     def _refund(self, name: str) -> tuple[Attempt, Attempt]:
@@ -183,4 +183,3 @@ def _work(outcomes: Sequence[object]) -> Attempt:
     attempt = getattr(outcome, "work", None)
     assert isinstance(attempt, Attempt), outcome
     return attempt
-

@@ -143,20 +143,20 @@ def _history(connection: sa.Connection, ids: Collection[int] | None) -> Finding:
 
     Versions of a history may have gaps: an event without a change of state takes one.
     """
-    before, later = store.order_history.alias("before"), store.order_history.alias("later")
     steps = [f"{status}>{after}" for status, nexts in states.NEXT.items() for after in nexts]
 
-    def last(table: Any, *where: sa.ColumnElement[bool]) -> sa.ScalarSelect[Any]:
-        of_order = sa.select(table.c.status).where(table.c.order_id == _O.id, *where)
-        return of_order.order_by(table.c.version.desc()).limit(1).scalar_subquery()
+    def last(name: str, below: sa.ColumnElement[int]) -> sa.ScalarSelect[Any]:
+        step = store.order_history.alias(name).c
+        of_order = sa.select(step.status).where(step.order_id == _O.id, step.version < below)
+        return of_order.order_by(step.version.desc()).limit(1).scalar_subquery()
 
-    was = last(before, before.c.version < _H.version)
+    was, now = last("before", _H.version), last("latest", _O.version + 1)
     strays = (
         sa.select(_O.id, _O.status, _H.status.label("step"), was.label("was"))
         .select_from(store.orders.join(store.order_history, _H.order_id == _O.id))
         .where(sa.case((was.is_(None), _H.status.not_in(states.INITIAL)), else_=(was + ">" + _H.status).not_in(steps)))
     )
-    ends = sa.select(_O.id, _O.status, last(later).label("step")).where(sa.func.coalesce(last(later), "") != _O.status)
+    ends = sa.select(_O.id, _O.status, now.label("step")).where(sa.func.coalesce(now, "") != _O.status)
     breaches = _shown(
         connection, strays, ids, lambda r: f"order {r.id} is {r.status}, its history says {r.was} > {r.step}"
     )

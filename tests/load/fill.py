@@ -26,7 +26,7 @@ from services.kernel.caller import Caller
 from services.kernel.idempotency import IdempotencyKey, InFlight, Scope
 from services.kernel.ids import IdMaker, shard_of
 from services.kernel.money import Money
-from services.notification import store as notification
+from services.notification.store import tables as notification
 from services.order import mapping as order_mapping
 from services.order import ports as order_ports
 from services.order import store as order_store
@@ -39,7 +39,7 @@ from services.payment.app import RENDER
 from services.payment.domain import Attempt, KnownOrder, Method
 from services.payment.domain.card import Brand, Card, Expiry
 from services.payment.ports.provider import Charged, Phase, Refunded, Verdict
-from services.payment.store import SqlStore
+from services.payment.store import SqlBills, SqlStore
 from services.payment.store import tables as payment_tables
 from services.platform import migrations
 from services.platform.database import Database, insert_rows
@@ -47,6 +47,7 @@ from services.platform.idempotency import business_reasons
 from services.risk import store as risk
 from services.sandbox.book import Charge, Refund, State
 from services.user.store import tables as user
+from tests.fakes.bills import FakeFiles
 from tests.fakes.payment import FakeAlarm, FakeOrders, FakeRisk, FakeSavedCards
 from tests.load.multiply import multiply
 
@@ -109,19 +110,20 @@ class Mesh:
     def _payment(self) -> payment_ports.Ports:
         outside = payment_ports.Outside(
             providers=dict.fromkeys(BOOKS), cards=self.cards, vault=None, cvvs=MemoryCvvRelay(self.clock),  # type: ignore[arg-type] # nothing is asked
-            jitter=lambda: 1.0, instance=1, pay_window_ms=900_000, capture_window_ms=604_800_000,
+            jitter=lambda: 1.0, instance=1, pay_window_ms=900_000, capture_window_ms=604_800_000, files=FakeFiles(),
         )  # fmt: skip
         return payment_ports.Ports(
             store=SqlStore(self.databases["payment"], self.ids), risk=FakeRisk(), orders=FakeOrders(), cache=Forgetful(),
             render=RENDER, ids=self.ids, clock=self.clock, business=business_reasons(), merchant_id=1,
             committed=lambda: None, outside=outside, alarm=FakeAlarm(), reach=lambda *_: None,
+            bills=SqlBills(self.databases["payment"]),
         )  # fmt: skip
 
     def _order(self) -> order_ports.Ports:
         return order_ports.Ports(
             store=order_store.SqlStore(self.databases["order"], self.ids), cache=Forgetful(), ids=self.ids,
             clock=self.clock, render=order_mapping.created, published=lambda: None, business=business_reasons(),
-            hold_ms=1_800_000,
+            hold_ms=31 * 86_400_000,
         )  # fmt: skip
 
     def key(self, subject: int, method: str) -> IdempotencyKey:

@@ -97,7 +97,7 @@ class Oddities:
     def _late(self) -> None:
         """Closed, and paid nevertheless: one waits for its review, the other is given back beside its order."""
         for name in ("late", "beside"):
-            attempt = self._begin(name)
+            self.late = attempt = self._begin(name)
             self._say(attempt, Verdict.DONE, Phase.CLOSED)
             self._note(attempt, State.CAPTURED, attempt.amount.minor_units)
             self._say(attempt, Verdict.DONE, Phase.CAPTURED)
@@ -107,13 +107,13 @@ class Oddities:
             (review,) = tx.reviews([payment.id])
             review.propose(Decision.GIVE_BACK, 1, "it is not ours", settling.now_ms)
             review.decide(2, "so it is", settling.now_ms, agree=True)
-            settling.change.changed_reviews.append(review)
+            settling.change.changed_reviews[review.id] = review
             settling.book_beside(payment, payment.amount.minor_units)
             _, back = give_back(self.ports, settling.change, payment, payment.captured, "late", None)
             tx.write(settling.change)
             tx.commit()
         assert back is not None
-        self._given(attempt, back)
+        self._given(self.late, back)
         payments.settle(self.ports, [payments.Said(back, refunded=Refunded(Verdict.DONE))])
 
     def _refund(self, name: str) -> tuple[Attempt, Attempt]:

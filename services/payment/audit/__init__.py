@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import sqlalchemy as sa
+
 from services.payment.audit import chains, keys, ledger, payments, rest
 from services.payment.audit.facts import (
     OrderPayment,
@@ -25,14 +27,13 @@ from services.platform.audit import Since, outbox_published
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import sqlalchemy as sa
-
     from services.platform.audit import Finding
 
 __all__ = [
     "OrderPayment",
     "ProviderPayment",
     "ProviderRefund",
+    "begin",
     "captured_by_providers",
     "changed_orders",
     "changed_payments",
@@ -44,6 +45,11 @@ __all__ = [
     "provider_payments",
     "provider_refunds",
 ]
+
+
+def begin(connection: sa.Connection) -> None:
+    """See the state of now, and no later one, by ``connection``."""
+    connection.execute(sa.select(t.ledger_tail.c.seq)).all()
 
 
 def invariants(

@@ -69,14 +69,19 @@ class Summed(Protocol):
 
 def differing(left: Summed, right: Summed) -> tuple[list[Range], dict[Any, int]]:
     """Return the ranges in which the sides differ, and how many rows of each kind ``left`` has."""
-    found = [end for end in (left.ends(), right.ends()) if end is not None]
-    if not found:
+    ends = left.ends() or right.ends()
+    if ends is None:
         return [], {}
-    low = min(end[0] for end in found)
-    width = (max(end[1] for end in found) - low) // _RANGES + 1
+    low, width = ends.first, (ends.last - ends.first) // _RANGES + 1
     ours, theirs = left.sums(low, width), right.sums(low, width)
-    places = sorted({key[0] for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)})
     total: dict[Any, int] = {}
     for (_, kind), (n, *_) in ours.items():
         total[kind] = total.get(kind, 0) + n
-    return [Range(low + place * width, low + (place + 1) * width - 1) for place in places], total
+    places = sorted({key[0] for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)})
+    return [_range(low, width, place) for place in places], total
+
+
+def _range(low: int, width: int, place: int) -> Range:
+    """Where a range is. SQL divides towards zero: below ``low`` ranges end with what is one of them above it."""
+    first = low + place * width
+    return Range(first - (width - 1 if place <= 0 else 0), first if place < 0 else first + width - 1)

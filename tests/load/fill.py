@@ -183,7 +183,7 @@ class Fill:
         for room, outbox in OUTBOXES.items():
             with mesh.databases[room].read() as connection:
                 last = connection.execute(sa.select(sa.func.max(outbox.c.id))).scalar() or 0
-            self._last |= {f"{room}{topics}": last for topics in ("", "order.created", "order.paid")}
+            self._last |= {f"{room}{topics}": last for topics in ("", "order.created", "".join(_HEARD["order"]))}
         self._settle_users()
 
     def _settle_users(self) -> None:

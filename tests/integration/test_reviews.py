@@ -120,7 +120,8 @@ def test_planted_bugs_of_reviews_are_found_by_the_audit(room: Room, database: Da
             found = audit.invariants(connection, int(time.time() * 1000), settled=True)
             assert invariant in {f.invariant for f in found if f.breaches and f.invariant != "I7"}, damage
     with database.read() as connection:
-        assert {row[1] for row in audit.payments_by_order(connection)} == {doubted.id, undone.id, kept.id}
+        live = {each.payment_id for each in audit.payments_by_order(connection, None) if each.live}
+        assert live == {doubted.id, undone.id, kept.id}
     assert room.payment(late.id).status == "review"
 
 

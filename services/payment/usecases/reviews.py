@@ -22,6 +22,9 @@ let go      accept: booked after all, from the merchant to the provider; refused
             refuse: it is failed, as it was
 given back  accept: it is success, as it was · refuse: the booking is undone, and the payment is what it was without it;
             one beside its order goes back to review, for its money is here again
+
+Where the payment is owed to the payer, because its order could not take it, what a refused refund leaves is given back by
+another one, which begins at once.
 """
 
 from __future__ import annotations
@@ -47,6 +50,9 @@ if TYPE_CHECKING:
     from services.kernel.pages import Page
     from services.payment.domain import Payment, Refund, Review
     from services.payment.ports import Ports, Transaction
+
+
+_REFUNDABLE = frozenset({states.SUCCESS, states.PARTIALLY_REFUNDED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,12 +205,13 @@ class _Deciding(Settling):
         self.change.changed_refunds[refund.id] = refund
         if place is Place.SET_ASIDE:
             (self.finish_refund if accepted else self.drop_refund)(payment, refund)
-            return
-        if accepted and place is Place.LET_GO:
+        elif accepted and place is Place.LET_GO:
             self._book_late(payment, refund)
         elif not accepted and place is Place.GIVEN_BACK:
             self._undo(payment, refund)
         refund.enter(states.REFUND_SUCCESS if accepted else states.REFUND_FAILED, self.now_ms)
+        if payment.owed and payment.status in _REFUNDABLE and payment.refundable:
+            give_back(self._ports, self.change, payment, payment.refundable, refund.note, None)
 
     def _book_late(self, payment: Payment, refund: Refund) -> None:
         """Book a refund that was let go of: nothing is set aside for it any more."""

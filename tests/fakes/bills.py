@@ -117,6 +117,10 @@ class FakeBills:
         """Read the bill that was imported from a file."""
         return next((b for b in self._of_day(method, day) if b.sha256 == sha256), None)
 
+    def latest(self, method: Method, day: str) -> Bill | None:
+        """Read the bill of a day that was imported last."""
+        return next(reversed(self._of_day(method, day)), None)
+
     def turn(self, method: Method) -> tuple[int, int]:
         """Return how many bills of a provider there are, and how many of their differences wait for the books."""
         return self.rows.turn(method)

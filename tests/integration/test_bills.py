@@ -47,6 +47,7 @@ from tests.unit.payment.test_bills import DAY, NOON, Shop
 SCENARIOS = (
     scenarios.test_bill_that_agrees_leaves_nothing_in_clearing,
     scenarios.test_bill_again_is_what_was_imported,
+    scenarios.test_other_file_that_says_the_same_is_the_same_bill,
     scenarios.test_day_that_only_gives_back,
     scenarios.test_differences_of_every_kind,
     scenarios.test_refunds_differ_as_charges_do,
@@ -54,6 +55,7 @@ SCENARIOS = (
     scenarios.test_number_of_another_provider_or_currency_is_not_ours,
     scenarios.test_entry_that_is_booked_after_its_bill,
     scenarios.test_refund_that_is_booked_after_its_bill,
+    scenarios.test_refund_that_a_review_took_back_is_not_of_the_books,
     scenarios.test_another_file_of_the_day_imports_what_is_new,
     scenarios.test_part_of_a_charge_in_the_next_bill,
     scenarios.test_entry_near_midnight_is_looked_for_in_the_next_bill,

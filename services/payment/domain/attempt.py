@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Self
 
 from services.kernel.errors import DomainError
 from services.kernel.idempotency import Scope
@@ -102,6 +103,11 @@ class Attempt:
     def settled(self) -> bool:
         """Whether nothing is left to do."""
         return self.point is Point.SETTLED
+
+    def moved(self, at_ms: int) -> Self:
+        """Say when the money moved, unless it is known; 0: whoever knows that it did does not know when."""
+        self.paid_ms = self.paid_ms or at_ms or None
+        return self
 
     def settle(self, now_ms: int) -> None:
         """Put it down as done."""

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from services.kernel.money import Money
-from services.payment.domain.payment import Method
+from services.payment.domain.payment import Method, our_number
 
 ZONES: Mapping[Method, timezone] = {
     Method.ALIPAY: timezone(timedelta(hours=8), "Asia/Shanghai"),
@@ -57,10 +57,8 @@ class Number(NamedTuple):
     @property
     def reference_id(self) -> int:
         """The id of our payment (charge) or refund that the number is made of; 0: it is none of ours."""
-        letter, digits = self.request_id[:1], self.request_id[1:]
-        ours = letter == ("R" if self.kind == "refund" else "P") and digits.isascii() and digits.isdecimal()
-        found = int(digits) if ours and len(digits) <= 19 else 0
-        return found if found < 2**63 and digits == str(found) else 0
+        letter, found = our_number(self.request_id)
+        return found if letter == ("R" if self.kind == "refund" else "P") else 0
 
 
 @dataclass(slots=True)

@@ -60,6 +60,10 @@ class Bills(Protocol):
         """Read the bill that was imported from a file."""
         ...
 
+    def latest(self, method: Method, day: str) -> Bill | None:
+        """Read the bill of a day that was imported last."""
+        ...
+
     def turn(self, method: Method) -> tuple[int, int]:
         """Return how many bills of a provider there are, and how many of their differences wait for the books."""
         ...

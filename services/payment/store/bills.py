@@ -36,6 +36,11 @@ class SqlBills:
         found = sa.select(settled.bills).where(*_of_day(method, day), _BILL.sha256 == sha256)
         return next(iter(self._bills(found)), None)
 
+    def latest(self, method: Method, day: str) -> Bill | None:
+        """Read the bill of a day that was imported last."""
+        found = sa.select(settled.bills).where(*_of_day(method, day)).order_by(_BILL.serial.desc()).limit(1)
+        return next(iter(self._bills(found)), None)
+
     def turn(self, method: Method) -> tuple[int, int]:
         """Return how many bills of a provider there are, and how many of their differences wait for the books."""
         with self._database.read() as connection:

@@ -109,7 +109,12 @@ class SqlTransaction(Lifecycle, Settlements):
         c = self._connection
         insert_rows(c, t.payments, [rows.payment_row(p) for p in change.new_payments])
         changed = [{"id": p.id, **rows.payment_state(p)} for p in change.changed_payments.values()]
-        update_rows(c, t.payments, ("id",), changed)
+        for live in (
+            False,
+            True,
+        ):  # an order that one gives up may be another's in the same change: the column is unique
+            part = [row for row in changed if (row["live_order_id"] is not None) is live]
+            update_rows(c, t.payments, ("id",), part)
         insert_rows(c, t.payment_history, [rows.step_row(m.step) for m in change.moved])
         insert_rows(c, t.refunds, [rows.refund_row(r) for r in change.refunds])
         self._write_lifecycle(change)

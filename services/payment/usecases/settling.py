@@ -73,7 +73,7 @@ class Settling:
             case phase if said.verdict is Verdict.UNKNOWN and phase is not Phase.WAITING:
                 self._unknown(payment, attempt)  # also of money: nobody can tell whether it may stay
             case Phase.CAPTURED | Phase.REFUNDED:
-                charge.paid_ms = charge.paid_ms or said.at_ms or None
+                charge.moved(said.at_ms)
                 self._taken(payment, said)
             case Phase.AUTHORIZED:
                 self._authorized(payment, attempt, said)
@@ -128,9 +128,8 @@ class Settling:
 
     def _book_capture(self, payment: Payment, captured: int) -> None:
         merchant = self._ports.merchant_id
-        if (charge := payment.charge) is not None and not charge.paid_ms:
-            charge.paid_ms = self.now_ms
-            self._touch(charge)
+        if payment.charge is not None:
+            self._touch(payment.charge.moved(self.now_ms))
         self._post(
             "payment", payment.id, payment.clearing_account(merchant), payment.merchant_account(merchant), captured
         )
@@ -208,12 +207,11 @@ class Settling:
         """Take in the outcome of a refund, or of a query about one."""
         payment, refund = self.payments[attempt.payment_id], self.refunds[attempt.refund_id]
         attempt.provider_code = refund.provider_code = said.code or refund.provider_code
-        if said.verdict is Verdict.DONE:
-            attempt.paid_ms = attempt.paid_ms or said.at_ms or None
         self._touch(attempt)
         self.change.changed_refunds[refund.id] = refund
         match said.verdict:
             case Verdict.DONE:
+                attempt.moved(said.at_ms)
                 if said.amount not in {None, refund.amount}:
                     what = f"{refund.amount} were to be given back, the provider says {said.amount}"
                     self._doubt(payment, refund, attempt, what)
@@ -239,9 +237,7 @@ class Settling:
         """Book a refund that was set aside, and put it down as done."""
         amount, merchant = refund.amount.minor_units, self._ports.merchant_id
         self._post(REFUND, refund.id, payment.payable_account(merchant), payment.clearing_account(merchant), amount)
-        asked = self.attempts[refund.id]
-        asked.paid_ms = asked.paid_ms or self.now_ms
-        self._touch(asked)
+        self._touch(self.attempts[refund.id].moved(self.now_ms))
         refund.enter(states.REFUND_SUCCESS, self.now_ms)
         payment.let_go(amount)
         self.change.changed_refunds[refund.id] = refund

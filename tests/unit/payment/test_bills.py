@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -10,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.kernel.caller import Caller
 from services.kernel.errors import DomainError
+from services.kernel.idempotency import IdempotencyKey, Scope
 from services.kernel.money import Money
 from services.kernel.pages import Page
 from services.payment import states, usecases
-from services.payment.domain import AccountKey, Method, Reason, Review
+from services.payment.domain import AccountKey, Decision, Method, Reason, Review
 from services.payment.domain.bill import (
     MIDNIGHT_MS,
     ZONES,
@@ -111,6 +114,16 @@ def test_bill_again_is_what_was_imported(shop: Shop) -> None:
     assert shop.bill(line("P1", 1000, 6))[0] == first
     assert shop.books == before
     assert usecases.list_bills(shop.ports, Page(10, ""))[0] == [first]
+
+
+def test_other_file_that_says_the_same_is_the_same_bill(shop: Shop) -> None:
+    """Files differ in when they were made; what says nothing new is what was imported, differences and all."""
+    charged(shop.ports, 1, 1000, NOON)
+    charged(shop.ports, 2, 500, NOON)
+    first, [missing] = shop.bill(line("P1", 1000, 6, at_ms=1))
+    again, differences = shop.bill(line("P1", 1000, 6, at_ms=2))
+    assert (again, differences) == (first, [missing])
+    assert len(shop.files.kept) == 2
 
 
 def test_day_that_only_gives_back(shop: Shop) -> None:
@@ -254,6 +267,45 @@ def test_refund_that_is_booked_after_its_bill(shop: Shop) -> None:
     assert shop.books == {"clearing": 200, "bank": -800, "suspense": -200}
     shop.bill(line("STRAY", 1), day=NEXT)
     assert shop.books == {"bank": -801, "suspense": 1}
+
+
+@pytest.mark.parametrize("decision", list(Decision))
+def test_review_of_a_payment_that_had_failed(shop: Shop, decision: Decision) -> None:
+    """Two people say whether the money of the bill is the payment's; what they book is settled by the bill that had it."""
+    charged(shop.ports, 5, 70, NOON, status=states.FAILED)
+    _, [missing] = shop.bill(line("P5", 70, 1))
+    decide(shop, missing.review_id, decision)
+    payment = shop.ports.store.payment(5, None)
+    assert payment is not None
+    booked = {Decision.ACCEPT: states.SUCCESS, Decision.REFUSE: states.FAILED, Decision.GIVE_BACK: states.REVIEW}
+    assert (payment.status, payment.captured) == (booked[decision], 0 if decision is Decision.REFUSE else 70)
+    assert payment.live is (decision is Decision.ACCEPT)
+    shop.bill(line("STRAY", 5), day=NEXT)
+    suspense = 75 if decision is Decision.REFUSE else 5
+    assert shop.books == {"bank": -74, "fees": -1, "suspense": suspense}
+
+
+def test_refund_that_a_review_took_back_is_not_of_the_books(shop: Shop) -> None:
+    """A bill lacks a refund, and two people say that it was not done: nobody owes it to the provider any more."""
+    one = charged(shop.ports, 1, 1000, NOON)
+    given_back(shop.ports, one, 3, 200, NOON)
+    _, [missing] = shop.bill(line("P1", 1000))
+    assert (missing.mismatch, shop.books["clearing"]) == (THERE, 200)
+    decide(shop, missing.review_id, Decision.REFUSE)
+    assert shop.books == {"bank": -1000}
+    assert shop.ports.bills.unsettled(Method.ALIPAY, 0, 2 * NOON) == []
+    _, [late] = shop.bill(line("P1", 1000), line("R3", 200))
+    assert (late.mismatch, late.payment_id, late.refund_id) == (HERE, 1, 3)
+
+
+def decide(shop: Shop, review_id: int, decision: Decision) -> None:
+    """Have one operator propose, and another agree."""
+    one, two = (Caller(number, frozenset({"payments:review"}), "s1", time.monotonic() + 60) for number in (8, 9))
+    key = IdempotencyKey(Scope(9, "DecideReview", f"decide-{review_id}"), b"f")
+    [proposed] = usecases.propose_reviews(shop.ports, [usecases.ProposeReview(one, review_id, decision, "looked")])
+    assert not isinstance(proposed, DomainError)
+    [decided] = usecases.decide_reviews(shop.ports, [usecases.DecideReview(two, key, review_id, True, "so it is")])  # noqa: FBT003
+    assert isinstance(decided, bytes)
 
 
 def test_another_file_of_the_day_imports_what_is_new(shop: Shop) -> None:

@@ -159,7 +159,7 @@ class SqlTransaction(Lifecycle):
             raise Conflict("an account vanished under its lock")
 
 
-_LAST = (t.outbox, t.ledger_transactions)
+_LAST = (t.outbox, t.ledger_transactions, t.attempts, t.reviews)
 
 
 class SqlStore:
@@ -176,7 +176,7 @@ class SqlStore:
             yield SqlTransaction(connection, self._ids)
 
     def last_id(self) -> int:
-        """Return the highest id that was written; 0: none was. Events and ledger transactions have the last of a change."""
+        """Return the highest id that was written; 0: none was. These have the last of a change."""
         with self._database.read() as connection:
             found = [connection.execute(sa.select(sa.func.max(table.c.id))).scalar() for table in _LAST]
         return max(number or 0 for number in found)

@@ -23,10 +23,11 @@ from services.payment.adapters.vault import CardVault, MemoryCvvRelay
 from services.payment.domain import Attempt, KnownOrder, Method, Payment
 from services.payment.ports import Outside, Ports, Render, ToAssess
 from services.payment.ports.provider import Callback
-from services.payment.store import SqlStore, tables
+from services.payment.store import SqlBills, SqlStore, tables
 from services.payment.store.sql import SqlTransaction
 from services.platform.batcher import Batcher
 from services.platform.idempotency import business_reasons
+from tests.fakes.bills import FakeFiles
 from tests.fakes.cards import FakeCards, FakeKeys
 from tests.fakes.order import FakeCache as FakeOrderCache
 
@@ -46,6 +47,7 @@ RENDER = Render(
     mapping.refunded,
     mapping.topped_up,
     mapping.withdrawn,
+    mapping.decided,
 )
 WRITES = (
     usecases.create_payments,
@@ -328,6 +330,7 @@ class PaymentProcess(Process):
             cards=sim.cards,
             vault=CardVault(FakeCards(), FakeKeys()),
             cvvs=self.cvvs,
+            files=FakeFiles(),
             jitter=lambda: self.rng.uniform(0.8, 1.2),
             instance=self.instance,
             pay_window_ms=120_000,
@@ -345,6 +348,7 @@ class PaymentProcess(Process):
             merchant_id=1,
             committed=self.nudge,
             outside=outside,
+            bills=SqlBills(self.database),
             alarm=sim.alarm,
             reach=self.reach,
         )

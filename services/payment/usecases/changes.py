@@ -11,7 +11,7 @@ from services.payment import states
 from services.payment.domain import Kind, Point, check_capturable
 from services.payment.domain.attempt import LEASE_MS
 from services.payment.ports import Change, Moved
-from services.payment.usecases.settling import follow
+from services.payment.usecases.settling import follow, reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,7 +94,9 @@ def _begin(
             once.settle(place, InFlight(attempt.id, attempt))
         change.answers, change.held = once.kept(business=ports.business), once.held()
         tx.write(change)
+        reach(ports, "P2", change.new_attempts)
         tx.commit()
+    reach(ports, "P6", change.new_attempts)
     ports.committed()
     return once.outcomes()
 

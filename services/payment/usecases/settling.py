@@ -12,7 +12,7 @@ from services.kernel.errors import DomainError
 from services.kernel.money import Money
 from services.payment import states
 from services.payment.domain import Attempt, Book, Kind, Method, Point, Reason, Review
-from services.payment.domain.ledger import transfer
+from services.payment.domain.ledger import REFUND, REFUND_REVERSAL, transfer
 from services.payment.domain.payment import TAKEN
 from services.payment.ports import Change, Moved
 from services.payment.ports.provider import Phase, Verdict
@@ -38,7 +38,9 @@ class Settling:
         self.payments = tx.payments(payment_ids)
         self.attempts = tx.attempts(self.payments)
         self.refunds = tx.refunds({a.refund_id for a in self.attempts.values() if a.refund_id})
-        self._reviewed = {(r.payment_id, r.refund_id) for r in tx.reviews(self.payments)}
+        self.reviews = {review.id: review for review in tx.reviews(self.payments)}
+        waiting = [r for r in self.reviews.values() if r.status != states.REVIEW_DECIDED]
+        self._reviewed = {(r.payment_id, r.refund_id) for r in waiting}
         self._held = tx.held({a.scope for a in self.attempts.values() if a.scope} | set(scopes))
         for payment in self.payments.values():
             payment.charge = self.attempts.get(payment.id)
@@ -71,6 +73,7 @@ class Settling:
             case phase if said.verdict is Verdict.UNKNOWN and phase is not Phase.WAITING:
                 self._unknown(payment, attempt)  # also of money: nobody can tell whether it may stay
             case Phase.CAPTURED | Phase.REFUNDED:
+                charge.moved(said.at_ms)
                 self._taken(payment, said)
             case Phase.AUTHORIZED:
                 self._authorized(payment, attempt, said)
@@ -87,12 +90,13 @@ class Settling:
                 self.review(payment, Reason.LATE_FAILURE, "the provider says that money was given back", 0)
         elif payment.status in {states.FAILED, states.CLOSED}:
             amount = due if said.amount is None else said.amount
-            self.review(payment, Reason.LATE_SUCCESS, f"{payment.status}, yet {amount} were taken", amount.minor_units)
+            what = f"{payment.status}, yet {amount} were taken"
+            self.review(payment, Reason.LATE_SUCCESS, what, _bookable(payment, amount))
         elif payment.status != states.REVIEW:
             if returned or said.amount not in {None, due}:
                 amount = said.amount or due
                 what = f"{due} were asked for, the provider says {said.phase} of {amount}"
-                self.review(payment, Reason.AMOUNT_MISMATCH, what, amount.minor_units)
+                self.review(payment, Reason.AMOUNT_MISMATCH, what, _bookable(payment, amount))
             else:
                 self.capture(payment, due.minor_units)
         self._settle_all(payment)
@@ -118,12 +122,14 @@ class Settling:
 
     def book_beside(self, payment: Payment, captured: int) -> None:
         """Book money of a payment that stays in review, because it is given back beside its order."""
-        payment.captured = captured
         self._book_capture(payment, captured)
+        payment.captured = captured
         self._changed(payment)
 
     def _book_capture(self, payment: Payment, captured: int) -> None:
         merchant = self._ports.merchant_id
+        if payment.charge is not None:
+            self._touch(payment.charge.moved(self.now_ms))
         self._post(
             "payment", payment.id, payment.clearing_account(merchant), payment.merchant_account(merchant), captured
         )
@@ -205,6 +211,7 @@ class Settling:
         self.change.changed_refunds[refund.id] = refund
         match said.verdict:
             case Verdict.DONE:
+                attempt.moved(said.at_ms)
                 if said.amount not in {None, refund.amount}:
                     what = f"{refund.amount} were to be given back, the provider says {said.amount}"
                     self._doubt(payment, refund, attempt, what)
@@ -229,8 +236,9 @@ class Settling:
     def finish_refund(self, payment: Payment, refund: Refund) -> None:
         """Book a refund that was set aside, and put it down as done."""
         amount, merchant = refund.amount.minor_units, self._ports.merchant_id
+        self._post(REFUND, refund.id, payment.payable_account(merchant), payment.clearing_account(merchant), amount)
+        self._touch(self.attempts[refund.id].moved(self.now_ms))
         refund.enter(states.REFUND_SUCCESS, self.now_ms)
-        self._post("refund", refund.id, payment.payable_account(merchant), payment.clearing_account(merchant), amount)
         payment.let_go(amount)
         self.change.changed_refunds[refund.id] = refund
         self._moved(payment, payment.refund(amount, self.now_ms), refund)
@@ -247,16 +255,27 @@ class Settling:
     def drop_refund(self, payment: Payment, refund: Refund) -> None:
         """Put a refund down as failed: what was set aside can be refunded again."""
         amount, merchant = refund.amount.minor_units, self._ports.merchant_id
-        refund.enter(states.REFUND_FAILED, self.now_ms)
         back = payment.merchant_account(merchant)
-        self._post("refund_reversal", refund.id, payment.payable_account(merchant), back, amount)
+        self._post(REFUND_REVERSAL, refund.id, payment.payable_account(merchant), back, amount)
+        refund.enter(states.REFUND_FAILED, self.now_ms)
         payment.let_go(amount)
         self.change.changed_refunds[refund.id] = refund
         self._changed(payment)
+        if payment.status == states.REVIEW:
+            self._not_given_back(payment, refund)
+
+    def _not_given_back(self, payment: Payment, refund: Refund) -> None:
+        """Money that two people gave back is here again: nobody but they says what becomes of it."""
+        reason = Reason.AMOUNT_MISMATCH if payment.live else Reason.LATE_SUCCESS
+        what = f"{refund.amount} were to be given back, yet {refund.refund_no} failed ({refund.provider_code})"
+        self._open_review(payment, 0, reason, what, payment.captured)
 
     def _doubt(self, payment: Payment, refund: Refund, attempt: Attempt, what: str) -> None:
-        refund.enter(states.REFUND_REVIEW, self.now_ms)
         attempt.settle(self.now_ms)
+        if any(r.refund_id == refund.id and r.status == states.REVIEW_DECIDED for r in self.reviews.values()):
+            self._ports.alarm.alert("refund.decided_otherwise", refund_id=refund.id, why=what)
+            return  # what two people decided stands
+        refund.enter(states.REFUND_REVIEW, self.now_ms)
         self._open_review(payment, refund.id, Reason.REFUND_CONTRADICTION, what, refund.amount.minor_units)
 
     # -- what follows
@@ -339,6 +358,23 @@ class Settling:
 
     def _touch(self, attempt: Attempt) -> None:
         self.change.changed_attempts[attempt.id] = attempt
+
+
+def _bookable(payment: Payment, said: Money) -> int:
+    """What can be booked of an amount: minor units of the payment's currency; of another currency none."""
+    return said.minor_units if said.currency_code == payment.amount.currency_code else 0
+
+
+def reach(ports: Ports, point: str, things: Iterable[Payment | Attempt]) -> None:
+    """Say that a kill point is reached, once for each method among ``things``."""
+    for method in dict.fromkeys(thing.method for thing in things):
+        ports.reach(point, method)
+
+
+def reach_moved(ports: Ports, change: Change) -> None:
+    """Say that success, and a refund that was done, are committed with their ledger entries and events."""
+    reach(ports, "P10", [moved.payment for moved in change.moved if moved.step.status == states.SUCCESS])
+    reach(ports, "P18", [moved.payment for moved in change.moved if moved.refund is not None])
 
 
 def accounts_of(payment: Payment, merchant_id: int) -> set[AccountKey]:

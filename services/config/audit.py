@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from services.config.store import ENTRIES, HISTORY, OUTBOX
-from services.platform.audit import Finding, outbox_published, versions_without_gap
+from services.platform.audit import Finding, Since, outbox_published, versions_without_gap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 _SHOWN = 20
 
 
-def invariants(connection: sa.Connection, now_ms: int, *, settled: bool) -> Iterator[Finding]:
-    """Check config's invariants one by one."""
-    yield outbox_published(connection, OUTBOX, now_ms, settled=settled)
+def invariants(
+    connection: sa.Connection, now_ms: int, *, settled: bool, since: Since | None = None
+) -> Iterator[Finding]:
+    """Check config's invariants one by one; entries are few, and all are looked at in every run."""
+    since = since or Since()
+    yield outbox_published(connection, OUTBOX, now_ms, settled=settled, since=since)
     yield versions_without_gap(connection, OUTBOX, ("config.changed",), "config entry")
     yield _history(connection)
 

@@ -8,60 +8,72 @@ import sqlalchemy as sa
 
 from services.notification import states
 from services.notification.domain.webhook import SCHEDULE_MS
-from services.notification.store.tables import inbox, notifications, outbox, webhook_deliveries
-from services.platform.audit import Finding, outbox_published, versions_without_gap
+from services.notification.store.tables import inbox as _inbox
+from services.notification.store.tables import notifications as _notifications
+from services.notification.store.tables import outbox as _outbox
+from services.notification.store.tables import webhook_deliveries
+from services.platform.audit import SHOWN, Finding, Since, count, outbox_published, versions_without_gap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_SHOWN = 20
 _MAILED = ("user.created", "order.paid", "payment.failed", "payment.refunded", "risk.alert", "risk.block")
 """Topics whose effect is a notification, whatever else it is."""
+_FAILED = "notification.failed"
 
 
-def invariants(connection: sa.Connection, settled: bool, now_ms: int) -> Iterable[Finding]:  # noqa: FBT001 - every room's signature
+def invariants(
+    connection: sa.Connection,
+    settled: bool,  # noqa: FBT001 - every room's signature
+    now_ms: int,
+    since: Since | None = None,
+) -> Iterable[Finding]:
     """I7 and I8 of notification's event, that every event taken had its effect once, and that deliveries come to rest."""
-    yield outbox_published(connection, outbox, now_ms, settled=settled)
-    yield versions_without_gap(connection, outbox, ("notification.failed",), "notification")
-    yield _told_once(connection)
-    yield _given_up(connection)
+    since = since or Since()
+    yield outbox_published(connection, _outbox, now_ms, settled=settled, since=since)
+    yield versions_without_gap(connection, _outbox, (_FAILED,), "notification", since)
+    yield _told_once(connection, since)
+    yield _given_up(connection, since)
     yield _delivered(connection, now_ms, settled=settled)
 
 
-def _told_once(connection: sa.Connection) -> Finding:
+def _told_once(connection: sa.Connection, since: Since) -> Finding:
     """I7, second half: each event in the inbox has one notification."""
-    count = sa.func.count(notifications.c.id)
+    n = sa.func.count(_notifications.c.id).label("n")
+    new = (_inbox.c.topic.in_(_MAILED), _inbox.c.taken_ms >= since.ms)
     query = (
-        sa.select(inbox.c.event_id, inbox.c.topic, count.label("n"))
-        .select_from(inbox.outerjoin(notifications, notifications.c.event_id == inbox.c.event_id))
-        .where(inbox.c.topic.in_(_MAILED))
-        .group_by(inbox.c.event_id, inbox.c.topic)
+        sa.select(_inbox.c.event_id, _inbox.c.topic, n)
+        .select_from(_inbox.outerjoin(_notifications, _notifications.c.event_id == _inbox.c.event_id))
+        .where(*new)
+        .group_by(_inbox.c.event_id, _inbox.c.topic)
+        .having(n != 1)
     )
-    examined = 0
-    breaches: list[str] = []
-    for row in connection.execute(query):
-        examined += 1
-        if row.n != 1 and len(breaches) < _SHOWN:
-            breaches.append(f"event {row.event_id} of {row.topic} has {row.n} notifications")
-    return Finding("I7", "events told", examined, breaches)
+    rows = connection.execute(query.limit(SHOWN))
+    breaches = [f"event {row.event_id} of {row.topic} has {row.n} notifications" for row in rows]
+    return Finding("I7", "events told", count(connection, _inbox, *new), breaches)
 
 
-def _given_up(connection: sa.Connection) -> Finding:
-    """I7: each notification that failed has its event, and no other has one."""
-    failed = sa.select(notifications.c.id).where(notifications.c.status == "failed")
-    ids = {str(each) for each in connection.execute(failed).scalars()}
-    keys = set(connection.execute(sa.select(outbox.c.event_key)).scalars())
-    breaches = [f"notification {each} failed without an event" for each in sorted(ids - keys)]
-    breaches += [f"notification {each} has an event and did not fail" for each in sorted(keys - ids)]
-    return Finding("I7", "failed notifications with their event", len(ids), breaches[:_SHOWN])
+def _given_up(connection: sa.Connection, since: Since) -> Finding:
+    """I7: each notification that failed has its event, and no other has one. All that failed are looked at."""
+    n, o = _notifications.c, _outbox.c
+    failed = n.status == "failed"
+    told = sa.exists().where(o.event_key == sa.cast(n.id, sa.String(64)), o.topic == _FAILED)
+    untold = connection.execute(sa.select(n.id).where(failed, ~told).limit(SHOWN)).scalars()
+    breaches = [f"notification {each} failed without an event" for each in untold]
+    there = sa.exists().where(failed, n.id == sa.cast(o.event_key, sa.BigInteger))
+    new = o.id > since.new_ids(connection, _outbox)
+    strays = connection.execute(sa.select(o.event_key).where(o.topic == _FAILED, new, ~there).limit(SHOWN)).scalars()
+    breaches += [f"notification {each} has an event and did not fail" for each in strays]
+    examined = connection.execute(sa.select(sa.func.count()).select_from(_notifications).where(failed)).scalar_one()
+    return Finding("I7", "failed notifications with their event", int(examined), breaches[:SHOWN])
 
 
 def _delivered(connection: sa.Connection, now_ms: int, *, settled: bool) -> Finding:
     """I7: each delivery of an event is at rest, or younger than its schedule."""
     d = webhook_deliveries.c
-    total = connection.execute(sa.select(sa.func.count()).select_from(webhook_deliveries)).scalar_one()
     waits = sa.select(d.id, d.begin_ms).where(d.status == states.WEBHOOK_DELIVERY_PENDING).order_by(d.begin_ms)
     waiting = connection.execute(waits).all()
     late = [row.id for row in waiting if settled or now_ms - row.begin_ms > SCHEDULE_MS]
-    breaches = [f"webhook delivery {each} is still pending" for each in late[:_SHOWN]]
-    return Finding("I7", "webhook deliveries at rest", total, breaches, len(waiting) - len(late))
+    breaches = [f"webhook delivery {each} is still pending" for each in late[:SHOWN]]
+    pending = len(waiting) - len(late)
+    return Finding("I7", "webhook deliveries at rest", count(connection, webhook_deliveries), breaches, pending)

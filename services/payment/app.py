@@ -12,6 +12,7 @@ from services.kernel.clock import SystemClock
 from services.kernel.ids import IdMaker
 from services.payment import jobs, mapping, usecases
 from services.payment.adapters.alarm import LogAlarm
+from services.payment.adapters.files import Bucket, files
 from services.payment.adapters.providers import Merchant, providers
 from services.payment.adapters.redis import RedisStatusCache
 from services.payment.adapters.vault import CardVault, FileKeys, MemoryCvvRelay
@@ -20,7 +21,7 @@ from services.payment.consumer import SUBSCRIPTIONS
 from services.payment.domain import Method
 from services.payment.ports import Outside, Ports, Render
 from services.payment.servicer import Desk, PaymentServicer
-from services.payment.store import SqlCards, SqlPaymentMethods, SqlStore
+from services.payment.store import SqlBills, SqlCards, SqlPaymentMethods, SqlStore
 from services.payment.store.tables import outbox, relay_lease
 from services.platform import cache, failpoint, telemetry
 from services.platform.batcher import Batcher, Handler, Limits
@@ -74,6 +75,7 @@ def build(settings: Settings) -> App:
         merchant_id=settings.merchant_id,
         committed=relay.nudge,
         outside=outside,
+        bills=SqlBills(database),
         alarm=LogAlarm(),
         reach=failpoint.reach,
     )
@@ -81,8 +83,8 @@ def build(settings: Settings) -> App:
     threads = settings.provider_threads
     pipeline = Pipeline(batcher, partial(usecases.ask, ports), settle="settle", answer="answer_open",
                         threads=threads, queue_max=threads * 4)  # fmt: skip
-    reads, revoked = ReadPool(), RevokedSessions(settings.redis_url)
-    servicer = PaymentServicer(Desk(ports, batcher, reads, pipeline))
+    reads, imports, revoked = ReadPool(), ReadPool(2, queue_max=8), RevokedSessions(settings.redis_url)
+    servicer = PaymentServicer(Desk(ports, batcher, reads, pipeline, imports))
     return App(
         name=NAME,
         settings=settings,
@@ -92,6 +94,7 @@ def build(settings: Settings) -> App:
             Closing(database.stop),
             Closing(redis.close),
             Closing(mesh.stop),
+            imports,  # before what it reads from: that is closed first, so that nothing is waited for long
             *(Closing(provider.stop) for provider in outside.providers.values()),
             Opening(lambda: ids.pass_over(store.last_id())),
             Opening(lambda: _adopt(ports)),
@@ -103,6 +106,7 @@ def build(settings: Settings) -> App:
             jobs.completer(ports, batcher, pipeline),
             jobs.sweeper(ports),
             jobs.resealer(vault),
+            jobs.bill_importer(ports, batcher),
             EventConsumer(NAME, SUBSCRIPTIONS, batcher, settings.kafka),
         ),
         revoked=revoked,
@@ -134,6 +138,8 @@ def _handlers(ports: Ports) -> dict[str, Handler]:
         "take_notices": partial(usecases.take_notices, ports),
         "top_up_balances": partial(usecases.top_up_balances, ports),
         "withdraw_balances": partial(usecases.withdraw_balances, ports),
+        "book_bills": partial(usecases.book_bills, ports),
+        "settle_late": partial(usecases.settle_late, ports),
         "know_orders": partial(usecases.know_orders, ports),
         "refund_rejected": partial(usecases.refund_rejected, ports),
     }
@@ -142,6 +148,7 @@ def _handlers(ports: Ports) -> dict[str, Handler]:
 def _outside(settings: Settings, database: Database, clock: SystemClock, vault: CardVault) -> Outside:
     """The providers, and what goes with them."""
     cvvs = MemoryCvvRelay(clock)
+    bucket = Bucket(settings.s3_endpoint, settings.s3_region, settings.s3_key_id, settings.s3_secret)
     urls = {
         Method.ALIPAY: settings.alipay_url,
         Method.WECHAT: settings.wechat_url,
@@ -153,6 +160,7 @@ def _outside(settings: Settings, database: Database, clock: SystemClock, vault: 
         cards=SqlPaymentMethods(database, settings.merchant_id),
         vault=vault,
         cvvs=cvvs,
+        files=files(settings.files, settings.data / "files", bucket),
         jitter=lambda: random.uniform(0.8, 1.2),  # noqa: S311 - spreads load, guards nothing
         instance=settings.instance,
         pay_window_ms=settings.pay_window_s * 1000,

@@ -1,11 +1,13 @@
-"""Timed work: the completer takes up what is due, the sweeper forgets what is old."""
+"""Timed work: the completer takes up what is due, the sweeper forgets what is old, bills are imported day by day."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from services.kernel.errors import DomainError
 from services.kernel.idempotency import InFlight
 from services.payment import usecases
+from services.platform import telemetry
 from services.platform.jobs import Every
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ CARDS_LOOSE_MS = 3_600_000
 _SWEPT_MAX = 1_000
 _RESEALED_MAX = 200
 """Cards that move to a newer data key in one turn."""
+BILLS_S = 60.0
+BILL_RETRY_MS = 3_600_000
+"""How long a bill that is not there yet is not asked for again."""
 
 
 def completer(ports: Ports, batcher: Batcher, pipeline: Pipeline) -> Every:
@@ -61,3 +66,32 @@ def sweeper(ports: Ports) -> Every:
 def resealer(rotation: Rotation) -> Every:
     """Move cards to the newest data key, and learn of one that an operator made."""
     return Every(SWEEP_S, lambda: rotation.reseal_some(_RESEALED_MAX), "resealer")
+
+
+def bill_importer(ports: Ports, batcher: Batcher) -> Every:
+    """Import yesterday's bill of every provider once it is ready, and those that were not there before."""
+    asked: dict[usecases.ImportBill, int] = {}
+
+    def turn() -> None:
+        now = ports.clock.now_ms()
+        due = usecases.due_bills(ports)
+        for gone in asked.keys() - set(due):
+            del asked[gone]
+        for command in due:
+            if command not in asked or now - asked[command] >= BILL_RETRY_MS:
+                asked[command] = now
+                _import(ports, batcher, command)
+
+    return Every(BILLS_S, turn, "bills")
+
+
+def _import(ports: Ports, batcher: Batcher, command: usecases.ImportBill) -> None:
+    """Import a bill; one that fails does not keep the others from their turn."""
+    try:
+        bill = usecases.import_due(ports, batcher.submit_all, command)
+    except DomainError as error:
+        telemetry.log.warning("bill.not_imported", method=str(command.method), day=command.day, error=str(error))
+        return
+    if bill is not None:
+        telemetry.log.info("bill.imported", method=str(bill.method), day=bill.day, lines=bill.lines,
+                           differences=bill.differences)  # fmt: skip

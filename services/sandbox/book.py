@@ -196,15 +196,33 @@ class Book:
 def read(path: Path, offset: int = 0) -> tuple[dict[str, Charge], int]:
     """Read a book from ``offset``: charges by request id as they stand at its end, and where to go on next time."""
     found: dict[str, Charge] = {}
+    for line, end in lines(path, offset):
+        charge = _charge(orjson.loads(line)["charge"])
+        found[charge.request_id], offset = charge, end
+    return found, offset
+
+
+def lines(path: Path, offset: int = 0) -> Iterator[tuple[bytes, int]]:
+    """Yield each whole line from ``offset``, and where it ends."""
     with path.open("rb") as file:
         file.seek(offset)
         for line in file:
             if not line.endswith(b"\n"):
                 break
             offset += len(line)
-            charge = _charge(orjson.loads(line)["charge"])
-            found[charge.request_id] = charge
-    return found, offset
+            yield line, offset
+
+
+_UNMOVED = b'"captured":0,"times_charged":0,'
+"""What a charge says, in the order of its fields, before any money is held or taken."""
+
+
+def moved(line: bytes) -> dict[str, Any] | None:
+    """Read a line as it is written, {"event", "at_ms", "charge"}; None, quickly: no money was ever held or taken for it."""
+    if _UNMOVED in line:
+        return None
+    found: dict[str, Any] = orjson.loads(line)
+    return found
 
 
 def _charge(found: dict[str, Any]) -> Charge:

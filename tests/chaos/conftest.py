@@ -92,7 +92,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Show what every kill came to, and what is not driven."""
+    """Show what every kill came to."""
     report = config.stash[_REPORT]
     if report.rows:
         terminalreporter.section("kills")

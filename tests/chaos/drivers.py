@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
 
-from tests.chaos.points import CAPTURE, PAY, REFUND
+from tests.chaos.points import AUTHORIZE, CAPTURE, PAY, REFUND
 from tests.e2e.clients import cny
 from tests.e2e.mesh import until
 from tests.e2e.payers import GOOD_CARD
@@ -185,7 +185,7 @@ class Wallet:
     async def _look(self, method: str, number: str, purchase: Purchase) -> dict[str, Any]:
         await asyncio.sleep(READ_S)
         read = await self._clients.until_known(method, {"id": number}, purchase.who.token)
-        assert read.outcome == "ok", read
+        assert read.outcome == "ok", str(read)
         return read.answer
 
     def told(self, purchases: Sequence[Purchase]) -> None:
@@ -216,7 +216,7 @@ class BankCard(Wallet):
     def __init__(self, method: str, clients: Clients, shop: Shop, sandbox: Sandbox) -> None:
         """Pay as ``clients``."""
         super().__init__(method, clients, shop, sandbox)
-        self.operations[CAPTURE] = self._capture
+        self.operations |= {AUTHORIZE: self._authorize, CAPTURE: self._capture}
 
     def fund(self, who: Sequence[Person]) -> None:
         """Save a card for each."""
@@ -231,11 +231,15 @@ class BankCard(Wallet):
         else:
             await super().prepare(purchase, operation)
 
+    async def _authorize(self, purchase: Purchase) -> None:
+        await self._pay(purchase, authorize_only=True)
+        await self._capture(purchase)
+
     async def _capture(self, purchase: Purchase) -> None:
         number, token = purchase.payment["id"], self._shop.operator.token
         done = await self._clients.until_known("CapturePayment", {"id": number}, token, f"capture-{number}")
         purchase.told.append(done)
-        assert done.outcome == "ok", done
+        assert done.outcome == "ok", str(done)
         await self._rests(purchase, "STATUS_SUCCESS")
 
 
@@ -243,7 +247,7 @@ async def order(clients: Clients, purchase: Purchase) -> None:
     """Place the order."""
     body = {"items": [{"sku": SKU, "quantity": 1}]}
     placed = await clients.until_known("CreateOrder", body, purchase.who.token, f"order-{purchase.number:06}")
-    assert placed.outcome == "ok", placed
+    assert placed.outcome == "ok", str(placed)
     purchase.order = placed.answer["order"]
 
 
@@ -254,7 +258,9 @@ async def pay(clients: Clients, purchase: Purchase, method: str, **how: object) 
     keys = [f"pay-{made['id']}-{number}" for number in range(1 + purchase.twice)]
     token = purchase.who.token
     purchase.told += await asyncio.gather(*(clients.until_known("CreatePayment", body, token, key) for key in keys))
-    assert sorted(each.outcome for each in purchase.told) == ["fail"] * (len(keys) - 1) + ["ok"], purchase.told
+    assert sorted(each.outcome for each in purchase.told) == ["fail"] * (len(keys) - 1) + ["ok"], [
+        *map(str, purchase.told)
+    ]
 
 
 async def refund(clients: Clients, purchase: Purchase) -> Operation:
@@ -263,7 +269,7 @@ async def refund(clients: Clients, purchase: Purchase) -> Operation:
     body = {"id": payment, "amount": cny(purchase.back)}
     done = await clients.until_known("RefundPayment", body, purchase.who.token, f"refund-{payment}")
     purchase.told.append(done)
-    assert done.outcome == "ok", done
+    assert done.outcome == "ok", str(done)
     return done
 
 

@@ -105,7 +105,7 @@ class Site:
         except (AssertionError, TimeoutError) as error:
             self._points.disarm(case.armed)
             self._report.add(Row(case.armed, case.method, case.operation, "-", verify="FAILED"))
-            return f"{case}: {error!r}"
+            return f"{case}: {error!r}"[:1000]
 
     async def _kill(self, crew: Crew, case: Case) -> str:
         for _ in range(ROUNDS):
@@ -230,7 +230,7 @@ class Site:
             again = await asyncio.gather(*map(self._again, some))
             for one, other in zip(some, again, strict=True):
                 found = one.outcome, one.reason, one.content
-                assert found == (other.outcome, other.reason, other.content), (one, other)
+                assert found == (other.outcome, other.reason, other.content), (str(one), str(other))
 
     async def _again(self, known: Operation) -> Operation:
         return await self.clients.until_known(known.method, known.body, known.token, known.key)

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from itertools import product
 from typing import TYPE_CHECKING
 
-from tests.chaos.points import METHODS, NOT_DRIVEN, OPERATIONS, POINTS
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -50,7 +46,7 @@ class Report:
     def write(self, path: Path) -> None:
         """Write it as JSON."""
         kills = [asdict(row) for row in self.rows]
-        text = json.dumps({"kills": kills, "settled": self.settled, "not_driven": list(_not_driven())}, indent=1)
+        text = json.dumps({"kills": kills, "settled": self.settled}, indent=1)
         path.write_text(text + "\n")
 
     def lines(self) -> list[str]:
@@ -59,12 +55,4 @@ class Report:
         table = [names, *(tuple(map(str, asdict(row).values())) for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = ["  ".join(map(str.ljust, cells, widths)).rstrip() for cells in table]
-        lines += ["", self.settled]
-        return [*lines, *(f"not driven yet: {each}" for each in _not_driven())]
-
-
-def _not_driven() -> Iterator[str]:
-    for method, operation in product(METHODS, OPERATIONS):
-        points = [point for point in POINTS if (point, method, operation) in NOT_DRIVEN]
-        if points:
-            yield f"{method} {operation} {' '.join(points)}"
+        return [*lines, "", self.settled]

@@ -44,6 +44,11 @@ class Operation:
     token: str = field(default="", repr=False)
     known_ms: float = 0
 
+    def __str__(self) -> str:
+        """Say what came of it in a line."""
+        said = self.content.decode()[:300] if self.outcome == "ok" else self.reason
+        return f"{self.method} {self.key}: {self.outcome} {said} after {self.attempts} attempts {dict(Counter(self.doubts))}"
+
 
 class Clients:
     """Many clients of the edge in one event loop. ``in_flight`` counts by service what was begun and is not answered."""

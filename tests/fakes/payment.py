@@ -34,12 +34,14 @@ from services.payment.domain import (
     SavedPaymentMethod,
     TrialBalanceLine,
 )
+from services.payment.domain.bill import Late
 from services.payment.domain.card import Card
 from services.payment.domain.ledger import MAY_BE_NEGATIVE
 from services.payment.domain.payment import Step
 from services.payment.ports import CancelledOrder, Change, Deed, Look, Outside, Ports, Render, ToAssess
 from services.payment.ports.provider import Provider
 from services.platform.idempotency import business_reasons
+from tests.fakes.bills import BillRows, FakeBills, FakeFiles
 from tests.fakes.cards import FakeCards, FakeKeys
 
 _NOTHING = Money("CNY", 0)
@@ -90,6 +92,7 @@ class Rows:
     callbacks: dict[tuple[Method, str], int] = field(default_factory=dict)
     reviews: dict[int, Review] = field(default_factory=dict)
     audit: list[Deed] = field(default_factory=list)
+    bills: BillRows = field(default_factory=BillRows)
     held: dict[Scope, bytes] = field(default_factory=dict)
     """Keys whose answer comes later, with the fingerprint of their request."""
 
@@ -155,6 +158,14 @@ class FakeTransaction:
                 kinds.setdefault(reference_id, set()).add(kind)
         return kinds
 
+    def bill_turn(self, method: Method) -> tuple[int, int]:
+        """Return how many bills of a provider there are, and how many of their differences wait for the books."""
+        return self._rows.bills.turn(method)
+
+    def late(self, method: Method) -> list[Late]:
+        """Return what earlier bills had and the books did not, and now do."""
+        return self._rows.bills.late(self._rows, method)
+
     def live_payments(self, order_ids: Iterable[int]) -> dict[int, int]:
         """Return order id -> id of its payment that is live or captured."""
         wanted = set(order_ids)
@@ -205,6 +216,8 @@ class FakeTransaction:
         two = [r for r in rows.reviews.values() if r.status == states.REVIEW_DECIDED]
         _check(all(r.decider_id != r.proposer_id for r in two), "reviews_two_people")
         rows.audit += change.audit
+        if change.bills is not None:
+            rows.bills.write(change.bills)
         if change.book is not None:
             self._book(change)
         rows.events += [
@@ -538,6 +551,7 @@ class World:
     alarm: FakeAlarm = field(default_factory=FakeAlarm)
     providers: dict[Method, Provider] = field(default_factory=dict)
     reached: list[tuple[str, str]] = field(default_factory=list)
+    files: FakeFiles = field(default_factory=FakeFiles)
 
     def __post_init__(self) -> None:
         """Put them together."""
@@ -558,11 +572,13 @@ class World:
                 cards=self.cards,
                 vault=CardVault(self.cards.vault, FakeKeys()),
                 cvvs=MemoryCvvRelay(SystemClock()),
+                files=self.files,
                 jitter=lambda: 1.0,
                 instance=1,
                 pay_window_ms=900_000,
                 capture_window_ms=604_800_000,
             ),
+            bills=FakeBills(self.store),
             alarm=self.alarm,
             reach=lambda point, label: self.reached.append((point, label)),
         )

@@ -30,7 +30,6 @@ from services.payment.app import RENDER
 from services.payment.domain import KnownOrder, Method, Payment, Point, Refund
 from services.payment.domain.card import Expiry, Pan
 from services.payment.domain.payment import OPEN
-from services.payment.ports import Outside
 from services.payment.ports.provider import Callback
 from services.payment.store import SqlCards, SqlStore
 from services.platform import migrations
@@ -92,7 +91,8 @@ class Room:
         ids = IdMaker(self.clock, 1)
         self.vault = CardVault(SqlCards(self.database), FileKeys(self._folder / "vault-keys"))
         cvvs = MemoryCvvRelay(self.clock)
-        outside = Outside(
+        outside = replace(
+            self.world.ports.outside,
             providers=providers(self.merchant, self.vault, cvvs, self.clock),
             cards=self.world.cards,
             vault=self.vault,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,12 +33,13 @@ from services.payment.settings import Settings
 from services.payment.store import SqlCards, SqlPaymentMethods
 from services.payment.store.cards import cards
 from services.payment.store.tables import payment_methods
-from services.platform import migrations
 from services.platform.batcher import Batcher
 from services.platform.database import Database
 from services.platform.status import error_from
 from tests.fakes.cards import FakeCards, FakeKeys
 from tests.fakes.payment import FakeSavedCards, World
+from tests.integration.engines import ENGINES, SQLITE, Engines
+from tests.integration.processes import Processes, together
 from tests.leaks import Leaks, check_digit
 from tests.running import Served
 
@@ -53,20 +53,10 @@ def number(n: int) -> str:
     return check_digit(f"4{n:014}")
 
 
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database as the migrations make it, to be copied."""
-    path = tmp_path_factory.mktemp("payment") / "payment.db"
-    migrations.upgrade("payment", f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def database(migrated: Path, tmp_path: Path) -> Iterator[Database]:
+@pytest.fixture(params=ENGINES)
+def database(request: pytest.FixtureRequest, engines: Engines) -> Iterator[Database]:
     """An empty database; at its end no card is kept whose number is gone, and no number that nobody keeps."""
-    path = tmp_path / "payment.db"
-    path.write_bytes(migrated.read_bytes())
-    found = Database(f"sqlite:///{path}")
+    found = Database(engines.migrated(request.param, "payment"))
     yield found
     with found.read() as connection:
         kept = connection.execute(sa.select(payment_methods)).all()
@@ -104,14 +94,16 @@ class Kept:
         return self.vault.card(1, card.token) is not None
 
 
-@pytest.fixture(params=["fake", "sql"])
-def kept(request: pytest.FixtureRequest) -> Kept:
+@pytest.fixture(params=["fake", *ENGINES])
+def kept(request: pytest.FixtureRequest, engines: Engines) -> Iterator[Kept]:
     """The store under test, empty."""
     if request.param == "fake":
         rows = FakeCards()
-        return Kept(FakeSavedCards(rows), CardVault(rows, FakeKeys()))
-    database = request.getfixturevalue("database")
-    return Kept(SqlPaymentMethods(database, 1), CardVault(SqlCards(database), FakeKeys()))
+        yield Kept(FakeSavedCards(rows), CardVault(rows, FakeKeys()))
+        return
+    database = Database(engines.migrated(request.param, "payment"))
+    yield Kept(SqlPaymentMethods(database, 1), CardVault(SqlCards(database), FakeKeys()))
+    database.stop()
 
 
 class TestSavedCards:
@@ -188,12 +180,12 @@ class TestSavedCards:
 class Instance:
     """The card side of one payment process: use cases and Batcher over the shared file and the shared keys."""
 
-    def __init__(self, folder: Path, instance: int) -> None:
-        self.database = Database(f"sqlite:///{folder / 'payment.db'}")
+    def __init__(self, url: str, keys: Path, instance: int) -> None:
+        self.database = Database(url)
         clock = SystemClock()
         ports = World().ports
         outside = replace(ports.outside, cards=SqlPaymentMethods(self.database, 1),
-                          vault=CardVault(SqlCards(self.database), FileKeys(folder / "keys")))  # fmt: skip
+                          vault=CardVault(SqlCards(self.database), FileKeys(keys)))  # fmt: skip
         self.ports = replace(ports, outside=outside, ids=IdMaker(clock, instance), clock=clock)
         names = ("save_payment_methods", "set_default_payment_methods", "remove_payment_methods")
         self.batcher = Batcher({name: partial(getattr(usecases, name), self.ports) for name in names})
@@ -244,10 +236,10 @@ class Instance:
             return list(pool.map(lambda _: self.save(USER, n), range(10)))
 
 
-def run(folder: Path, instance: int, begin_at: float, work: str, arg: int) -> list[str]:
-    """In a process of its own: make an instance, wait for the other, do the work."""
-    made = Instance(folder, instance)
-    time.sleep(max(0.0, begin_at - time.time()))
+def work_in(url: str, keys: Path, instance: int, work: str, arg: int) -> list[str]:
+    """In a process of its own: make an instance, and do the work when the other one is ready."""
+    made = Instance(url, keys, instance)
+    together()
     try:
         done: list[str] = getattr(made, work)(arg)
         return done
@@ -256,38 +248,47 @@ def run(folder: Path, instance: int, begin_at: float, work: str, arg: int) -> li
         made.database.stop()
 
 
-def in_two_processes(folder: Path, work: str, one: int, two: int) -> tuple[list[str], list[str]]:
-    """Do work in two processes at once."""
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        begin_at = time.time() + 4
-        running = [pool.submit(run, folder, n, begin_at, work, arg) for n, arg in ((2, one), (3, two))]
-        first, second = (future.result(120) for future in running)
-    return first, second
+class Both:
+    """Two processes that keep cards at once, in one database and under the same keys."""
+
+    def __init__(self, database: Database, keys: Path, processes: Processes) -> None:
+        self._shared, self._processes = (database.url.render_as_string(hide_password=False), keys), processes
+
+    def __call__(self, work: str, one: int, two: int) -> list[str]:
+        """Do ``work`` with ``one`` in the first and with ``two`` in the second; what came out of both."""
+        first, second = self._processes(work_in, (*self._shared, 2, work, one), (*self._shared, 3, work, two))
+        return first + second
 
 
-@pytest.mark.usefixtures("database")
-def test_same_card_from_two_processes_is_one_payment_method(tmp_path: Path) -> None:
+@pytest.fixture
+def both(database: Database, tmp_path: Path, processes: Processes) -> Both:
+    """Two processes over the database."""
+    return Both(database, tmp_path / "keys", processes)
+
+
+def test_same_card_from_two_processes_is_one_payment_method(both: Both) -> None:
     """Twenty times at once, also at the vault's first start: one id."""
-    one, two = in_two_processes(tmp_path, "same", 1, 1)
-    assert len({*one, *two}) == 1
-    assert one[0].isdecimal()
+    outcomes = both("same", 1, 1)
+    assert len(set(outcomes)) == 1
+    assert outcomes[0].isdecimal()
 
 
-@pytest.mark.usefixtures("database")
-def test_limit_holds_for_two_processes(tmp_path: Path) -> None:
+def test_limit_holds_for_two_processes(both: Both) -> None:
     """Thirty cards, fifteen from each: twenty are kept, and of the others no number stays."""
-    one, two = in_two_processes(tmp_path, "many", 100, 200)
-    assert sorted(outcome.isdecimal() for outcome in one + two) == [False] * 10 + [True] * METHODS_MAX
-    assert {outcome for outcome in one + two if not outcome.isdecimal()} == {"PAYMENT_METHOD_LIMIT_REACHED"}
+    outcomes = both("many", 100, 200)
+    assert sorted(outcome.isdecimal() for outcome in outcomes) == [False] * 10 + [True] * METHODS_MAX
+    assert {outcome for outcome in outcomes if not outcome.isdecimal()} == {"PAYMENT_METHOD_LIMIT_REACHED"}
 
 
-@pytest.mark.usefixtures("database")
-def test_cards_that_two_users_save_and_remove_in_two_processes_stay_whole(tmp_path: Path) -> None:
+def test_cards_that_two_users_save_and_remove_in_two_processes_stay_whole(both: Both) -> None:
     """Three numbers, two users, two processes: no card without its number, no number without a card; see the fixture."""
-    one, two = in_two_processes(tmp_path, "churn", 1, 2)
-    refused = {outcome for outcome in one + two if outcome and not outcome.isdecimal()}
+    outcomes = both("churn", 1, 2)
+    refused = {outcome for outcome in outcomes if outcome and not outcome.isdecimal()}
     assert refused <= {"UNAVAILABLE", "PAYMENT_METHOD_NOT_FOUND"}
-    assert sum(outcome.isdecimal() for outcome in one + two) > 20
+    assert sum(outcome.isdecimal() for outcome in outcomes) > 20
+
+
+ON_SQLITE = pytest.mark.parametrize("database", [SQLITE], indirect=True)
 
 
 class Cards:
@@ -324,6 +325,7 @@ def service(run_dir: Path, tmp_path: Path, redis_url: str, kafka: str, database:
         yield Cards(served)
 
 
+@ON_SQLITE
 def test_cards_are_kept_listed_preferred_and_removed(service: Cards) -> None:
     """The way of two cards through the service, in pages, for their owner alone."""
     first = service.save("4242 4242 4242 4242").payment_method
@@ -348,8 +350,9 @@ def test_cards_are_kept_listed_preferred_and_removed(service: Cards) -> None:
     assert list(service.kept(OTHER).payment_methods) == []
 
 
+@ON_SQLITE
 def test_number_is_nowhere_but_in_the_vault(
-    service: Cards, database: Database, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    service: Cards, database: Database, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Saved, refused, saved again and removed: not in the database's files, a log, an error, or beside a key."""
     numbers = ["4242424242424242", "378282246310005", "4000000000000002"]
@@ -374,7 +377,9 @@ def test_number_is_nowhere_but_in_the_vault(
     assert logged.count("SavePaymentMethod") >= 9
     leaks = Leaks([*numbers, *wrong])
     assert leaks.in_text(logged, *refusals) == []
-    assert leaks.in_files(tmp_path) == []
+    files = list(Path(str(database.url.database)).parent.glob(f"{Path(str(database.url.database)).name}*"))
+    assert [path for path in files if leaks.in_bytes(path.read_bytes(), binary=True)] == []
+    assert len(files) == 3  # with the log and the index of what is not in the file yet
     with database.read() as connection:
         kept = connection.execute(sa.text("SELECT * FROM idempotency_keys")).all()
         assert connection.execute(sa.select(sa.func.count()).select_from(cards)).scalar_one() == 2
@@ -387,6 +392,7 @@ def _error(service: Cards, request: pb.SavePaymentMethodRequest) -> str:
     return f"{caught.value} {error_from(caught.value)} {caught.value.trailing_metadata()}"
 
 
+@ON_SQLITE
 def test_card_is_refused_with_its_reason(service: Cards) -> None:
     """No card, and one past its expiry; nothing is kept of either."""
     save = service.stub.SavePaymentMethod

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,11 +26,12 @@ from services.payment.settings import Settings
 from services.payment.store import SqlStore
 from services.payment.store.lifecycle import audit_hash
 from services.payment.store.tables import audit_log, outbox
-from services.platform import migrations
 from services.platform.batcher import Batcher
 from services.platform.database import Database
 from services.platform.status import error_from
 from tests.fakes.payment import World
+from tests.integration.engines import ENGINES, SQLITE, Engines
+from tests.integration.processes import Processes, together
 from tests.running import Served
 from tests.unit.payment.test_reviews import (  # noqa: F401 - the cases run here over this module's room
     ACCEPT,
@@ -53,20 +53,10 @@ from tests.unit.payment.test_reviews import (  # noqa: F401 - the cases run here
 )
 
 
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database as the migrations make it, to be copied."""
-    path = tmp_path_factory.mktemp("payment") / "payment.db"
-    migrations.upgrade("payment", f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def database(migrated: Path, tmp_path: Path) -> Iterator[Database]:
+@pytest.fixture(params=ENGINES)
+def database(request: pytest.FixtureRequest, engines: Engines) -> Iterator[Database]:
     """An empty database; at its end no invariant of the room is broken, and the audit log is whole."""
-    path = tmp_path / "payment.db"
-    path.write_bytes(migrated.read_bytes())
-    found = Database(f"sqlite:///{path}")
+    found = Database(engines.migrated(request.param, "payment"))
     yield found
     with found.read() as connection:
         findings = list(audit.invariants(connection, int(time.time() * 1000), settled=False))
@@ -130,17 +120,18 @@ def test_planted_bugs_of_reviews_are_found_by_the_audit(room: Room, database: Da
             found = audit.invariants(connection, int(time.time() * 1000), settled=True)
             assert invariant in {f.invariant for f in found if f.breaches and f.invariant != "I7"}, damage
     with database.read() as connection:
-        assert {row[1] for row in audit.payments_by_order(connection)} == {doubted.id, undone.id, kept.id}
+        live = {each.payment_id for each in audit.payments_by_order(connection, None) if each.live}
+        assert live == {doubted.id, undone.id, kept.id}
     assert room.payment(late.id).status == "review"
 
 
-def run(path: Path, instance: int, begin_at: float, review_ids: list[int], key: str) -> list[bytes | str]:
-    """In a process of its own: wait for the other, then decide reviews, each by itself, from four threads."""
-    database = Database(f"sqlite:///{path}")
+def decide_all(url: str, instance: int, review_ids: list[int], key: str) -> list[bytes | str]:
+    """In a process of its own: decide reviews when the other one is ready, each by itself, from four threads."""
+    database = Database(url)
     room = room_over(database, instance)
     batcher = Batcher({"decide_reviews": partial(usecases.decide_reviews, room.ports)})
     batcher.start()
-    time.sleep(max(0.0, begin_at - time.time()))
+    together()
 
     def decide(review_id: int) -> bytes | str:
         stated = IdempotencyKey(Scope(BOB, "DecideReview", f"{key}-{review_id}"), b"f" * 32)
@@ -156,23 +147,32 @@ def run(path: Path, instance: int, begin_at: float, review_ids: list[int], key: 
         database.stop()
 
 
-def in_two_processes(
-    path: Path, one: tuple[list[int], str], two: tuple[list[int], str]
-) -> list[tuple[bytes | str, bytes | str]]:
-    """Decide in two processes at once; returns the answers in pairs."""
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        begin_at = time.time() + 4
-        running = [pool.submit(run, path, n, begin_at, *args) for n, args in ((2, one), (3, two))]
-        first, second = (future.result(120) for future in running)
-    return list(zip(first, second, strict=True))
+class Both:
+    """Two processes that decide at once over one database."""
+
+    def __init__(self, database: Database, processes: Processes) -> None:
+        self._url, self._processes = database.url.render_as_string(hide_password=False), processes
+
+    def __call__(
+        self, one: list[int], key: str, two: list[int], other_key: str
+    ) -> list[tuple[bytes | str, bytes | str]]:
+        """Decide ``one`` in the first and ``two`` in the second, under keys that begin so; the answers in pairs."""
+        first, second = self._processes(decide_all, (self._url, 2, one, key), (self._url, 3, two, other_key))
+        return list(zip(first, second, strict=True))
 
 
-def test_review_that_two_processes_decide_at_once_is_carried_out_once(room: Room, tmp_path: Path) -> None:
+@pytest.fixture
+def both(database: Database, processes: Processes) -> Both:
+    """Two processes over the room's database."""
+    return Both(database, processes)
+
+
+def test_review_that_two_processes_decide_at_once_is_carried_out_once(room: Room, both: Both) -> None:
     """Ten reviews under two keys each: one carries it out, the other finds it decided; the money is there once."""
     made = [room.late(n) for n in range(11, 21)]
     assert [room.propose(review, ACCEPT) for _, review in made] == [""] * 10
     ids = [review.id for _, review in made]
-    pairs = in_two_processes(tmp_path / "payment.db", (ids, "one"), (ids, "two"))
+    pairs = both(ids, "one", ids, "two")
     for pair in pairs:
         assert sorted(isinstance(answer, bytes) for answer in pair) == [False, True]
         assert "REVIEW_STATUS_CONFLICT" in pair
@@ -182,26 +182,29 @@ def test_review_that_two_processes_decide_at_once_is_carried_out_once(room: Room
     assert len(room.deeds()) == 20
 
 
-def test_same_key_from_two_processes_gets_the_same_bytes(room: Room, tmp_path: Path) -> None:
+def test_same_key_from_two_processes_gets_the_same_bytes(room: Room, both: Both) -> None:
     """Ten keys, both processes, one decision each."""
     made = [room.late(n) for n in range(11, 21)]
     assert [room.propose(review, GIVE_BACK) for _, review in made] == [""] * 10
     ids = [review.id for _, review in made]
-    pairs = in_two_processes(tmp_path / "payment.db", (ids, "same"), (ids, "same"))
+    pairs = both(ids, "same", ids, "same")
     assert all(first == second and isinstance(first, bytes) for first, second in pairs)
     assert room.money() == (1000, 0, 1000)
 
 
-def test_order_takes_one_of_two_late_payments_that_two_processes_accept(room: Room, tmp_path: Path) -> None:
+def test_order_takes_one_of_two_late_payments_that_two_processes_accept(room: Room, both: Both) -> None:
     """Ten orders with two late payments each, accepted crosswise: one wins, the other is told."""
     made = [(room.late(n)[1], room.late(n)[1]) for n in range(11, 21)]
     assert {room.propose(review, ACCEPT) for pair in made for review in pair} == {""}
     one, two = ([pair[side].id for pair in made] for side in (0, 1))
-    pairs = in_two_processes(tmp_path / "payment.db", (one, "one"), (two, "two"))
+    pairs = both(one, "one", two, "two")
     for pair in pairs:
         assert sorted(isinstance(answer, bytes) for answer in pair) == [False, True]
         assert "ORDER_HAS_LIVE_PAYMENT" in pair
     assert room.money() == (1000, 1000, 0)
+
+
+ON_SQLITE = pytest.mark.parametrize("database", [SQLITE], indirect=True)
 
 
 class Operators:
@@ -230,6 +233,7 @@ def operators(run_dir: Path, tmp_path: Path, redis_url: str, kafka: str, databas
         yield Operators(served, room_over(database, 9))
 
 
+@ON_SQLITE
 def test_operators_list_propose_and_decide(operators: Operators) -> None:
     """The way of a review through the service: pages, every field, two people, the repeat, and what became of the payment."""
     room = operators.room
@@ -263,6 +267,7 @@ def test_operators_list_propose_and_decide(operators: Operators) -> None:
     assert [r.status for r in every.reviews] == [3, 1, 1]
 
 
+@ON_SQLITE
 def test_review_is_for_operators_alone_and_refused_with_its_reason(operators: Operators) -> None:
     """Without the scope nothing; without a key no decision; what does not fit says so."""
     room = operators.room

@@ -41,7 +41,12 @@ class Request:
     """One call under one key: sent again until its answer is one for good, and perhaps once more to hear it again."""
 
     def __init__(
-        self, sim: Sim, rng: Random, key: IdempotencyKey | None, call: Callable[[Reply], None], done: Callable[[Any], None]
+        self,
+        sim: Sim,
+        rng: Random,
+        key: IdempotencyKey | None,
+        call: Callable[[Reply], None],
+        done: Callable[[Any], None],
     ) -> None:
         """``call`` delivers it to a process, ``done`` is told the answer."""
         self._sim, self._rng, self._key, self._call, self._done = sim, rng, key, call, done
@@ -138,7 +143,13 @@ class Journey:
             if cvv:
                 process.cvvs.put(f"P{payment_id}", Cvv(CVV))
             made = usecases.CreatePayment(
-                caller(self.user), key, self.order_id, method, None, payment_id, None if method is Method.BALANCE else how
+                caller(self.user),
+                key,
+                self.order_id,
+                method,
+                None,
+                payment_id,
+                None if method is Method.BALANCE else how,
             )
             process.call("create_payments", made, PATIENCE_MS, reply)
 
@@ -213,16 +224,15 @@ class Journey:
     def _to_payment(self, kind: str, command: object) -> Callable[[Reply], None]:
         return lambda reply: self._rng.choice(self._sim.payments).call(kind, command, PATIENCE_MS, reply)
 
-    def _send(
-        self, key: IdempotencyKey | None, call: Callable[[Reply], None], done: Callable[[Any], None]
-    ) -> None:
+    def _send(self, key: IdempotencyKey | None, call: Callable[[Reply], None], done: Callable[[Any], None]) -> None:
         Request(self._sim, self._rng, key, call, done).send()
 
     def _later(self, within_ms: int, label: str, act: Callable[[], Any]) -> None:
-        self._sim.at(self._rng.randrange(within_ms), f"{self.name} {label}", lambda: act() if not self._sim.calm else None)
+        self._sim.at(
+            self._rng.randrange(within_ms), f"{self.name} {label}", lambda: act() if not self._sim.calm else None
+        )
 
     def _key(self, method: str, facts: object) -> IdempotencyKey:
         self._sim.keys += 1
         fingerprint = hashlib.sha256(repr((method, facts)).encode()).digest()
         return IdempotencyKey(Scope(self.user, method, f"{self.name}-{method}-{self._sim.keys}"), fingerprint)
-

@@ -43,7 +43,7 @@ class Plan:
 
     def noise(self, *names: object) -> Random:
         """Return the source of chance of something, the same in every run of the seed."""
-        return Random("/".join(map(str, (self.seed, *names))))  # noqa: S311 - it has to repeat itself
+        return Random("/".join(map(str, (self.seed, *names))))
 
     def only(self, kept: list[bool]) -> Plan:
         """Return the plan with those of its steps that are kept."""
@@ -52,7 +52,7 @@ class Plan:
 
 def plan_of(seed: int) -> Plan:
     """Make the plan of a seed."""
-    rng = Random(seed)  # noqa: S311 - it has to repeat itself
+    rng = Random(seed)
     kinds = [What.JOURNEY] * rng.randint(3, 8)
     kinds += [What.CRASH] * rng.choice((0, 1, 2, 4, 8))
     kinds += [What.FORGE] * rng.choice((0, 1, 3))

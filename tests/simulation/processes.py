@@ -23,10 +23,11 @@ from services.payment.adapters.vault import CardVault, MemoryCvvRelay
 from services.payment.domain import Attempt, KnownOrder, Method, Payment
 from services.payment.ports import Outside, Ports, Render, ToAssess
 from services.payment.ports.provider import Callback
-from services.payment.store import SqlStore, tables
+from services.payment.store import SqlBills, SqlStore, tables
 from services.payment.store.sql import SqlTransaction
 from services.platform.batcher import Batcher
 from services.platform.idempotency import business_reasons
+from tests.fakes.bills import FakeFiles
 from tests.fakes.cards import FakeCards, FakeKeys
 from tests.fakes.order import FakeCache as FakeOrderCache
 
@@ -46,6 +47,7 @@ RENDER = Render(
     mapping.refunded,
     mapping.topped_up,
     mapping.withdrawn,
+    mapping.decided,
 )
 WRITES = (
     usecases.create_payments,
@@ -71,10 +73,24 @@ ORDER_WRITES = (
     order_usecases.set_stocks,
 )
 AT_ONCE_MAX = 50
+POINTS = ("P2", "P3", "P4", "P5", "P6", "P7", "P9", "P10", "P12", "P15", "P16", "P17", "P18", "commit", "committed")
+"""Where processes die: the kill points that are reached in one process, and right before and after every commit."""
+_WAITING = {
+    room: sa.select(outbox).where(outbox.c.published_ms.is_(None)).order_by(outbox.c.id)
+    for room, outbox in {"payment": tables.outbox, "order": order_store.outbox}.items()
+}
 
 
 class Crash(BaseException):
     """The process is killed here: no handler of Exception sees it, transactions roll back."""
+
+
+@dataclass(slots=True)
+class Doom:
+    """Where a process is to die: at the n-th passing of a point, "" for any; 0: nowhere."""
+
+    passes: int = 0
+    point: str = ""
 
 
 @dataclass(slots=True)
@@ -155,14 +171,16 @@ class Process:
         """Start."""
         self.sim, self.instance, self.name = sim, instance, f"{self.room}-{instance}"
         self.rng = sim.plan.noise(self.name)
-        self.life, self.doomed, self.up = 0, 0, False
+        self.life, self.up = 0, False
+        self.doomed = Doom()
         self.database = sim.stage.databases[self.room]
         self.restart()
 
     def restart(self) -> None:
         """Begin anew with nothing but the database."""
-        self.life, self.up, self.doomed = self.life + 1, True, 0
+        self.life, self.up, self.doomed = self.life + 1, True, Doom()
         self.queue: list[Job] = []
+        self._promises: dict[object, Callable[[], None]] = {}
         self._waits = self._nudged = False
         self.ids = IdMaker(self.sim.clock, self.instance)
         self.handlers = self.build()
@@ -184,25 +202,40 @@ class Process:
                 return act()
             except Crash as crash:
                 self.die()
+                self.sim.met[f"died at {str(crash).partition('.')[0]}"] += 1
                 return f"died at {crash}"
 
         return guarded
 
     def reach(self, point: str, label: str) -> None:
         """Die here if this is where it was to be."""
-        if self.doomed:
-            self.doomed -= 1
-            if not self.doomed:
+        if self.doomed.passes and self.doomed.point in {"", point}:
+            self.doomed.passes -= 1
+            if not self.doomed.passes:
                 raise Crash(f"{point}.{label}")
 
     def die(self) -> None:
         """Lose everything in memory, and be started again by the supervisor."""
         self.up = False
+        promises, self._promises = self._promises, {}
+        for lost in promises.values():
+            lost()
         self.sim.at(self.rng.choice((0, 10, 900)), f"{self.name} restarts", self._reborn)
 
     def _reborn(self) -> None:
         if not self.up:
             self.restart()
+
+    def promised(self, reply: Reply, lost: Callable[[], None]) -> Reply:
+        """Return ``reply`` as this life's: should the process die first, ``lost`` is told."""
+        promise = object()
+        self._promises[promise] = lost
+
+        def once(outcome: object) -> None:
+            self._promises.pop(promise, None)
+            reply(outcome)
+
+        return once
 
     def submit(self, kind: str, command: object, resolve: Reply) -> None:
         """Stand in line for the next batch."""
@@ -236,9 +269,8 @@ class Process:
     def relay(self) -> str:
         """Publish what is not marked as published, then mark it."""
         self._nudged = False
-        o = self.outbox.c
         with self.database.read() as connection:
-            found = connection.execute(sa.select(self.outbox).where(o.published_ms.is_(None)).order_by(o.id)).all()
+            found = connection.execute(_WAITING[self.room]).all()
         rows = sorted(found, key=lambda row: row.version)
         for step in (self._mark, self._publish) if self.sim.bug.marks_first else (self._publish, self._mark):
             if rows:
@@ -298,6 +330,7 @@ class PaymentProcess(Process):
             cards=sim.cards,
             vault=CardVault(FakeCards(), FakeKeys()),
             cvvs=self.cvvs,
+            files=FakeFiles(),
             jitter=lambda: self.rng.uniform(0.8, 1.2),
             instance=self.instance,
             pay_window_ms=120_000,
@@ -315,6 +348,7 @@ class PaymentProcess(Process):
             merchant_id=1,
             committed=self.nudge,
             outside=outside,
+            bills=SqlBills(self.database),
             alarm=sim.alarm,
             reach=self.reach,
         )
@@ -359,7 +393,9 @@ class PaymentProcess(Process):
         running = self.running.get(work.id)
         if running is None:
             running = self.running[work.id] = Running(work)
-            self.sim.at(self.rng.choice((0, 1, 30)), f"{self.name} ask {work.kind}", self.guarded(partial(self._ask, running)))
+            self.sim.at(
+                self.rng.choice((0, 1, 30)), f"{self.name} ask {work.kind}", self.guarded(partial(self._ask, running))
+            )
         if waiter is not None:
             running.waiters.append(waiter)
             self.sim.at(patience_ms, f"{self.name} patience", self.guarded(partial(self._lose_patience, work, waiter)))

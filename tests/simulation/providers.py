@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from services.payment.domain import Method
-from services.payment.ports.provider import Callback, Charge, Charged, Phase, Refunded, Refunding, Verdict
+from services.payment.ports.provider import Callback, Charged, Phase, Refunded, Refunding, Verdict
 from tests.fakes.provider import FakeProvider, Play
 
 if TYPE_CHECKING:
     from tests.simulation.world import Sim
 
-PAN = "4000056655665556"
+PAN = "4539578763621486"
 """The number of the card that users keep; only the vault and the card network have it."""
 
 _CHARGE = {
@@ -56,6 +56,7 @@ class SimProvider(FakeProvider):
         self._nth[operation, request_id] += 1
         rng = self._sim.plan.noise(self.method, operation, request_id, self._nth[operation, request_id])
         play = rng.choices(list(_PLAYS[operation]), list(_PLAYS[operation].values()))[0]
+        self._sim.met[f"{operation} {play}"] += 1
         if play in {Play.FAILS_FIRST, Play.OTHER_AMOUNT}:
             self.odd.add(request_id)
         return play

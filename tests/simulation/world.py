@@ -4,36 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import sqlalchemy as sa
 
-from paymesh.payment.v1 import payment_event_pb2
-from services.contract.load import contract
 from services.kernel.errors import DomainError
 from services.kernel.idempotency import IdempotencyKey, Scope
 from services.kernel.money import Money
-from services.order import mapping as order_mapping
 from services.order import store as order_store
 from services.order import usecases as order_usecases
 from services.payment import usecases
-from services.payment.consumer import SUBSCRIPTIONS
 from services.payment.domain import Method
 from services.payment.domain.card import Brand, Card, Expiry
-from services.payment.ports.provider import Callback
 from services.payment.store import tables
-from services.platform.consumer import Subscription
 from services.platform.idempotency import business_reasons
 from tests.fakes.payment import FakeAlarm, FakeCache, FakeSavedCards
 from tests.simulation.bugs import Bug
 from tests.simulation.clients import Journey, Request, caller
+from tests.simulation.network import Broker, Calls
 from tests.simulation.plan import HORIZON_MS, Plan, Step, What
-from tests.simulation.processes import OrderProcess, PaymentProcess, Process, said
-from tests.simulation.providers import SimProvider
+from tests.simulation.processes import POINTS, Doom, OrderProcess, PaymentProcess, Process, said
 
 if TYPE_CHECKING:
     from tests.simulation.stage import Stage
@@ -41,13 +36,14 @@ if TYPE_CHECKING:
 BEGIN_MS = 1_800_000_000_000
 USERS = (4097, 8194, 12291)
 SKUS = {"cup": 250, "pot": 1_000, "leaf": 1}
-ORDER_SUBSCRIPTIONS = (
-    Subscription(payment_event_pb2.PaymentSuccess, order_mapping.payment_succeeded, "pay_orders"),
-    Subscription(payment_event_pb2.PaymentRefunded, order_mapping.payment_refunded, "refund_orders"),
-)
 TICK_MS = 5_000
-TRIES_MAX = 12
 TURNS_MAX = 60_000
+_NEXT_ATTEMPT = sa.select(sa.func.min(tables.attempts.c.next_ms))
+_NEXT_ORDER = sa.select(sa.func.min(order_store.orders.c.expire_ms)).where(order_store.orders.c.status == "pending")
+_UNPUBLISHED = [
+    sa.select(sa.func.count()).select_from(outbox).where(outbox.c.published_ms.is_(None))
+    for outbox in (tables.outbox, order_store.outbox)
+]
 
 
 class Breach(NamedTuple):
@@ -71,57 +67,6 @@ class SimClock:
     def monotonic(self) -> float:
         """Seconds."""
         return self.ms / 1000
-
-
-class Broker:
-    """Delivers events at least once: late, twice, in any order, and again until their effect is committed."""
-
-    def __init__(self, sim: Sim) -> None:
-        """Know who handles what."""
-        self._sim, self.rng = sim, sim.plan.noise("broker")
-        by_room = {"payment": SUBSCRIPTIONS, "order": ORDER_SUBSCRIPTIONS}
-        events = contract().events
-        self._handled = {
-            (events[s.message.DESCRIPTOR.full_name].topic, room): s for room, some in by_room.items() for s in some
-        }
-
-    def publish(self, topic: str, event_id: str, payload: bytes) -> None:
-        """Take an event."""
-        for (handled, room), subscription in self._handled.items():
-            if handled == topic:
-                command = subscription.command(subscription.message.FromString(payload), event_id)
-                for _ in range(1 + self._sim.unlucky(self.rng, 0.1)):
-                    self._deliver(room, subscription.kind, f"{topic} {event_id}", command, 1)
-
-    def _deliver(self, room: str, kind: str, name: str, command: object, tries: int) -> None:
-        delay = self._sim.delay(self.rng, slow=0.1) if tries == 1 else 700 * tries
-        self._sim.at(delay, f"{name} to {room}", partial(self._hand_over, room, kind, name, command, tries))
-
-    def _hand_over(self, room: str, kind: str, name: str, command: object, tries: int) -> str | None:
-        process = self.rng.choice(self._sim.processes(room))
-        life, heard = process.life, list[object]()
-        again = partial(self._deliver, room, kind, name, command)
-
-        def resolve(outcome: object) -> None:
-            heard.append(outcome)
-            away = isinstance(outcome, DomainError) and outcome.reason == "UNAVAILABLE"
-            if isinstance(outcome, Exception) and not away and tries > 5:
-                self._sim.breach("I7", f"{name} is a dead letter: {outcome}")
-            elif isinstance(outcome, Exception):
-                again(tries + (not away))
-            elif self._sim.unlucky(self.rng, 0.05):
-                again(1)  # its offset was not committed
-
-        def lost() -> str | None:
-            if not heard and process.life != life:
-                again(1)
-                return "again"
-            return None
-
-        process.submit(kind, command, resolve)
-        if not heard:
-            self._sim.at(1_500, f"{name} {room} offset", lost)
-        return None
 
 
 @dataclass
@@ -151,8 +96,8 @@ class Sim:
         self.keys = 0
         self.seen: dict[int, list[str]] = {}
         """Payment -> what readers were shown, in sequence."""
-        self.forged = 0
-        self.unheard: list[tuple[SimProvider, Callback]] = []
+        self.met: Counter[str] = Counter()
+        """What came up: points where a process died, states, moods of providers, reviews."""
         self._business = business_reasons()
         self._interleaving = False
         self.rng = plan.noise("world")
@@ -161,7 +106,7 @@ class Sim:
         self.cards.saved = {(user, None): kept for user in USERS}
         methods = (Method.ALIPAY, Method.WECHAT, Method.BANK_CARD)
         self.providers = {method: bug.provider(self, method) for method in methods}
-        self.broker = Broker(self)
+        self.broker, self.calls = Broker(self), Calls(self)
         self.order = OrderProcess(self, 1)
         self.payments = [PaymentProcess(self, 1), PaymentProcess(self, 2)]
 
@@ -254,20 +199,17 @@ class Sim:
         self.turns += 1
         outcome = act()
         self.note(label if outcome is None else f"{label}: {outcome}")
-        self._drain()
-
-    def _drain(self) -> None:
-        """Send what providers have to tell."""
-        for provider in self.providers.values():
-            while provider.calls:
-                self._call_back(provider, provider.calls.pop(0))
+        self.calls.send()
 
     def _tick(self) -> str:
-        """What timed jobs do, each in its process."""
-        done = [each.guarded(each.complete)() for each in self.payments]
-        for process in (self.order, *self.payments):
+        """What timed jobs do, in a process that has its turn; each does all of it once everything settles."""
+        mine = self.payments if self.calm else [self.rng.choice(self.payments)]
+        done = [each.guarded(each.complete)() for each in mine]
+        for process in (self.order, *mine) if self.calm or self.rng.random() < 0.2 else ():
             process.nudge()
-        return f"{done} {self.order.guarded(self.order.expire)()}"
+        if self.calm or self.rng.random() < 0.3:
+            done.append(self.order.guarded(self.order.expire)())
+        return str(done)
 
     def _step(self, step: Step) -> str | None:
         rng = self.plan.noise(step.id)
@@ -277,75 +219,20 @@ class Sim:
                 self.journeys[-1].start()
             case What.CRASH:
                 process = rng.choice((self.order, *self.payments, *self.payments))
-                process.doomed = rng.choice((1, 1, 2, 3, 5, 8))
+                anywhere = rng.random() < 0.5
+                process.doomed = Doom(
+                    rng.choice((1, 1, 2, 3, 5, 8)) if anywhere else 1, "" if anywhere else rng.choice(POINTS)
+                )
                 if process.up and rng.random() < 0.3:
                     process.die()
                 return process.name
             case What.FORGE:
-                return self._forge(rng)
+                return self.calls.forge(rng)
             case What.FLUSH:
                 self.cache.payments.clear()
             case What.SKEW:
                 self.clock.skew = rng.choice((-600_000, 600_000))
         return None
-
-    def _forge(self, rng: Random) -> str:
-        provider = self.providers[rng.choice(tuple(self.providers))]
-        if not provider.trades:
-            return "nothing to forge"
-        about, forge = rng.choice(list(provider.trades)), rng.choice(("signature", "amount", "currency", "order"))
-        if about in provider.odd:
-            return "its amount is none already"
-        forged, process = provider.callback(about, forge), rng.choice(self.payments)
-
-        def told(outcome: object) -> None:
-            refused = isinstance(outcome, DomainError)
-            self.forged += refused and outcome.reason == "CALLBACK_REFUSED"
-            if not refused:
-                self.breach("F9", f"a callback with a forged {forge} was taken")
-
-        outcome = process.guarded(lambda: process.hear(provider.method, forged, told))()
-        return f"{about} {forge} {outcome}"
-
-    # -- providers' callbacks
-
-    def _call_back(self, provider: SimProvider, call: Callback) -> None:
-        if self.unlucky(provider.rng, 0.15):
-            self.unheard.append((provider, call))  # none is promised; a late one comes after hours
-            return
-        for _ in range(provider.rng.choice((1, 1, 1, 2, 3))):
-            self.at(self.delay(provider.rng, slow=0.2), f"{provider.method} calls", partial(self._called, provider, call, 1))
-
-    def _called(self, provider: SimProvider, call: Callback, tries: int) -> str | None:
-        process = provider.rng.choice(self.payments)
-        life, heard = process.life, list[object]()
-        notice = provider.parse(call, 0)
-
-        def again(more: int) -> None:
-            if tries + more < TRIES_MAX:
-                self.at(15_000 * tries, f"{provider.method} calls again", partial(self._called, provider, call, tries + more))
-
-        def told(outcome: object) -> None:
-            heard.append(outcome)
-            if not isinstance(outcome, DomainError):
-                return
-            if outcome.reason == "CALLBACK_REFUSED" and notice.request_id not in provider.odd:
-                self.breach("F9", f"a genuine callback was refused: {notice}")
-            elif outcome.reason == "UNAVAILABLE":
-                again(1)
-
-        def lost() -> str | None:
-            if not heard and process.life != life:
-                again(1)
-            return None
-
-        if not process.up:
-            again(1)
-            return "nobody answers"
-        outcome = process.guarded(lambda: process.hear(provider.method, call, told))()
-        if not heard:
-            self.at(10_000, f"{provider.method} hears nothing", lost)
-        return outcome or f"{notice.request_id}"
 
     # -- the end
 
@@ -354,12 +241,11 @@ class Sim:
         self.calm = True
         self.note("calm")
         for process in (self.order, *self.payments):
-            process.doomed = 0
+            process.doomed = Doom()
         for provider in self.providers.values():
             provider.come_to_rest()
-        self._drain()
-        for provider, call in self.unheard:
-            self.at(3_600_000, f"{provider.method} calls late", partial(self._called, provider, call, 1))
+        self.calls.send()
+        self.calls.send_unheard()
         ticked = 0
         while self.turns < TURNS_MAX:
             if self._line and self.clock.ms - ticked < TICK_MS:
@@ -377,23 +263,15 @@ class Sim:
         self.breach("I4", f"no rest after {self.turns} turns")
 
     def _next_due(self) -> int | None:
-        a, o = tables.attempts.c, order_store.orders.c
         with self.stage.databases["payment"].read() as connection:
-            attempts = connection.execute(sa.select(sa.func.min(a.next_ms))).scalar()
-            waiting = connection.execute(_unpublished(tables.outbox)).scalar_one()
+            attempts = connection.execute(_NEXT_ATTEMPT).scalar()
+            waiting = connection.execute(_UNPUBLISHED[0]).scalar_one()
         with self.stage.databases["order"].read() as connection:
-            pending = sa.select(sa.func.min(o.expire_ms)).where(o.status == "pending")
-            orders = connection.execute(pending).scalar()
-            waiting += connection.execute(_unpublished(order_store.outbox)).scalar_one()
+            orders = connection.execute(_NEXT_ORDER).scalar()
+            waiting += connection.execute(_UNPUBLISHED[1]).scalar_one()
         found = [each for each in (attempts, orders, self.clock.now_ms() if waiting else None) if each is not None]
         return min(found, default=None)
 
     def __repr__(self) -> str:
         """For messages of a failed test."""
         return f"seed {self.plan.seed}: {self.turns} turns, {said(self.breaches)} breaches, {self.hash[:12]}"
-
-
-def _unpublished(outbox: sa.Table) -> sa.Select[Any]:
-    return sa.select(sa.func.count()).select_from(outbox).where(outbox.c.published_ms.is_(None))
-
-

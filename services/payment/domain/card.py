@@ -83,6 +83,12 @@ def brand_of(digits: str) -> Brand:
     return next((brand for low, high, brand, _ in _PREFIXES if low <= digits[: len(low)] <= high), Brand.OTHER)
 
 
+def looks_issued(digits: str) -> bool:
+    """Whether a card of a known brand could have this number."""
+    fits = next((lengths for low, high, _, lengths in _PREFIXES if low <= digits[: len(low)] <= high), frozenset[int]())
+    return len(digits) in fits and luhn_valid(digits)
+
+
 def shown(digits: str) -> tuple[str, str]:
     """Return what may be shown of a number: its first six digits at most, and its last four."""
     return digits[: max(0, min(6, len(digits) - HIDDEN_MIN - 4))], digits[-4:]

@@ -36,7 +36,9 @@ OPEN = frozenset({states.PENDING, states.AUTHORIZED, states.PROCESSING, states.U
 """The states in which it is not known yet whether money will be taken."""
 TAKEN = frozenset({states.SUCCESS, states.PARTIALLY_REFUNDED, states.REFUNDED})
 """The states in which money was taken, whatever was given back since."""
-AT_REST = frozenset({*TAKEN, states.FAILED, states.CLOSED})
+ENDED = frozenset({states.FAILED, states.CLOSED})
+"""The states in which it ended without money."""
+AT_REST = TAKEN | ENDED
 """The states that nothing but a contradiction or a further refund changes."""
 
 
@@ -153,6 +155,14 @@ class Payment:
     def step(self) -> Step:
         """Return the state that the payment is in, for its history."""
         return Step(self.id, self.version, self.status, self.update_ms, self.refunded, self.events)
+
+
+def our_number(request_id: str) -> tuple[str, int]:
+    """Read a number as we write it: P and the payment's id, or R and the refund's; ("", 0): it is none of ours."""
+    kind, digits = request_id[:1], request_id[1:]
+    right = kind in {"P", "R"} and digits.isascii() and digits.isdecimal() and len(digits) <= 19
+    found = int(digits) if right else 0
+    return (kind, found) if 0 < found < 2**63 and digits == str(found) else ("", 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from services.kernel.errors import DomainError
 from services.payment import states
 from services.payment.domain.ledger import REFUND, REFUND_LATE, REFUND_REVERSAL, REFUND_UNDONE
-from services.payment.domain.payment import TAKEN
+from services.payment.domain.payment import ENDED, TAKEN
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -108,7 +108,8 @@ def check_decision(review: Review, decision: Decision, payment: Payment, refund:
 def _fits_payment(review: Review, decision: Decision, payment: Payment) -> bool:
     if payment.status in TAKEN:  # it stands as booked, or what is left of it is given back
         return decision is Decision.ACCEPT or (decision is Decision.GIVE_BACK and payment.refundable > 0)
-    if payment.status != states.REVIEW:
+    told_by_bill = review.reason is Reason.BILL_MISMATCH and payment.status in ENDED
+    if payment.status != states.REVIEW and not told_by_bill:
         return False
     if payment.captured:  # it was to be given back, which failed: that it was taken is decided
         return decision is not Decision.REFUSE and payment.refundable > 0

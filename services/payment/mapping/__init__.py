@@ -1,5 +1,6 @@
 """Protobuf <-> domain of the payment room, both ways; the only enum tables besides the states."""
 
+from services.payment.mapping.bills import bill, bill_difference, import_bill
 from services.payment.mapping.callbacks import acknowledgement, callback
 from services.payment.mapping.ledger import trial_balance_line
 from services.payment.mapping.methods import (
@@ -41,6 +42,8 @@ from services.payment.mapping.reviews import decide_review, decided, propose_rev
 __all__ = [
     "acknowledgement",
     "balance",
+    "bill",
+    "bill_difference",
     "callback",
     "capture_payment",
     "captured",
@@ -54,6 +57,7 @@ __all__ = [
     "decide_review",
     "decided",
     "event",
+    "import_bill",
     "known_order",
     "order_cancelled",
     "order_created",

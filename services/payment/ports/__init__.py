@@ -24,6 +24,7 @@ from services.payment.domain import (
     TrialBalanceLine,
 )
 from services.payment.domain.payment import Step
+from services.payment.ports.bills import BillChange, Bills, BillWrites, Files
 from services.payment.ports.cards import CvvRelay, Vault
 from services.payment.ports.methods import SavedCards
 from services.payment.ports.provider import Provider
@@ -146,9 +147,10 @@ class Change:
     taken: list[tuple[str, str]] = field(default_factory=list)
     callbacks: list[CallbackTaken] = field(default_factory=list)
     audit: list[Deed] = field(default_factory=list)
+    bills: BillChange | None = None
 
 
-class Transaction(Protocol):
+class Transaction(BillWrites, Protocol):
     """One transaction; it rolls back unless ``commit`` is called. Rows that it reads to change them stay locked."""
 
     def stored(self, keys: Iterable[IdempotencyKey | None]) -> Mapping[Scope, Stored]:
@@ -344,6 +346,7 @@ class Outside:
     cards: SavedCards
     vault: Vault
     cvvs: CvvRelay
+    files: Files
     jitter: Callable[[], float]
     instance: int
     pay_window_ms: int
@@ -365,6 +368,7 @@ class Ports:
     merchant_id: int
     committed: Callable[[], None]
     outside: Outside
+    bills: Bills
     alarm: Alarm
     reach: Callable[[str, str], None]
     """Names a kill point that is reached, and for what; does nothing unless a test armed it."""

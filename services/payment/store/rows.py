@@ -170,6 +170,7 @@ def attempt_state(attempt: Attempt) -> Row:
         "owner": attempt.owner,
         "next_ms": None if attempt.settled else attempt.next_ms,
         "update_ms": attempt.update_ms,
+        "paid_ms": attempt.paid_ms,
     }
 
 
@@ -198,6 +199,7 @@ def attempt_of(row: sa.Row[Any]) -> Attempt:
         provider_id=row.provider_id,
         provider_code=row.provider_code,
         action=orjson.loads(row.action),
+        paid_ms=row.paid_ms,
     )
 
 

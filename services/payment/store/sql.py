@@ -24,6 +24,7 @@ from services.payment.ports import Look
 from services.payment.store import rows
 from services.payment.store import tables as t
 from services.payment.store.lifecycle import Lifecycle, charges
+from services.payment.store.settled import Settlements, bill_differences, bills
 from services.platform import idempotency, inbox, outbox
 from services.platform.database import Conflict, Database, for_update, insert_rows, select_rows, update_rows
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from services.payment.ports import CancelledOrder, Change
 
 
-class SqlTransaction(Lifecycle):
+class SqlTransaction(Lifecycle, Settlements):
     """One transaction over a Connection; rows that it will change are read under lock, in key order."""
 
     def __init__(self, connection: sa.Connection, ids: IdMaker) -> None:
@@ -108,10 +109,17 @@ class SqlTransaction(Lifecycle):
         c = self._connection
         insert_rows(c, t.payments, [rows.payment_row(p) for p in change.new_payments])
         changed = [{"id": p.id, **rows.payment_state(p)} for p in change.changed_payments.values()]
-        update_rows(c, t.payments, ("id",), changed)
+        for live in (
+            False,
+            True,
+        ):  # an order that one gives up may be another's in the same change: the column is unique
+            part = [row for row in changed if (row["live_order_id"] is not None) is live]
+            update_rows(c, t.payments, ("id",), part)
         insert_rows(c, t.payment_history, [rows.step_row(m.step) for m in change.moved])
         insert_rows(c, t.refunds, [rows.refund_row(r) for r in change.refunds])
         self._write_lifecycle(change)
+        if change.bills is not None:
+            self._write_bills(change.bills)
         if change.book is not None and change.book.postings:
             self._write_book(change.book, change.now_ms)
         events = [event for moved in change.moved if (event := mapping.event(moved)) is not None]
@@ -169,7 +177,7 @@ class SqlTransaction(Lifecycle):
             raise Conflict("an account vanished under its lock")
 
 
-_LAST = (t.outbox, t.ledger_transactions)
+_LAST = (t.outbox, t.ledger_transactions, bills, bill_differences)
 
 
 class SqlStore:

@@ -1,6 +1,16 @@
 """One function per RPC, event or phase, over a sequence of items; each fails item by item."""
 
 from services.payment.usecases.ask import Said, ask
+from services.payment.usecases.bills import (
+    ImportBill,
+    book_bills,
+    due_bills,
+    import_bill,
+    import_due,
+    list_bill_differences,
+    list_bills,
+    settle_late,
+)
 from services.payment.usecases.callbacks import Told, acknowledge, read_callback, take_notices
 from services.payment.usecases.changes import (
     CapturePayment,
@@ -48,6 +58,7 @@ __all__ = [
     "CreatePayment",
     "DecideReview",
     "How",
+    "ImportBill",
     "OrderCancelled",
     "OrderKnown",
     "ProposeReview",
@@ -65,15 +76,21 @@ __all__ = [
     "acknowledge",
     "answer_open",
     "ask",
+    "book_bills",
     "capture_payments",
     "close_payments",
     "create_payments",
     "decide_reviews",
+    "due_bills",
     "get_balance",
     "get_payment",
     "get_refund",
     "get_trial_balance",
+    "import_bill",
+    "import_due",
     "know_orders",
+    "list_bill_differences",
+    "list_bills",
     "list_payment_methods",
     "list_payments",
     "list_refunds",
@@ -86,6 +103,7 @@ __all__ = [
     "save_payment_methods",
     "set_default_payment_methods",
     "settle",
+    "settle_late",
     "take_notices",
     "take_up",
     "tokenize",

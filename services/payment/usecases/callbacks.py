@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.kernel.errors import DomainError
+from services.payment.domain.payment import our_number
 from services.payment.ports import CallbackTaken
 from services.payment.ports.provider import Acknowledgement, Callback, CallbackForged, Notice
 from services.payment.usecases.settling import Settling, reach_moved
@@ -45,7 +46,7 @@ def acknowledge(ports: Ports, provider: Method) -> Acknowledgement:
 
 def take_notices(ports: Ports, items: Sequence[Told]) -> list[DomainError | None]:
     """Take in what was told, each notice once; what cannot be so of anything of ours is refused and changes nothing."""
-    places = [_number(item.notice.request_id) for item in items]
+    places = [our_number(item.notice.request_id) for item in items]
     of_refunds = ports.store.payments_of_refunds([number for kind, number in places if kind == "R"])
     ids = [number if kind == "P" else of_refunds.get(number, 0) for kind, number in places]
     ports.cache.hold(set(ids))
@@ -93,13 +94,6 @@ def _fault(settling: Settling, item: Told, payment_id: int) -> str:
 
 def _differs(told: Money | None, ours: Money) -> str:
     return "" if told in {None, ours} else f"it tells of {told}, ours is {ours}"
-
-
-def _number(request_id: str) -> tuple[str, int]:
-    """Read our number: P and the payment's id, or R and the refund's."""
-    kind, digits = request_id[:1], request_id[1:]
-    right = kind in {"P", "R"} and digits.isascii() and digits.isdecimal() and len(digits) <= 19
-    return (kind, int(digits)) if right else ("", 0)
 
 
 def _refused(ports: Ports, provider: Method, why: str) -> DomainError:

@@ -7,6 +7,9 @@ refuse     no money: it is failed, or closed as it was
 give back  its money is booked beside the order and a refund of the whole begins; it stays in review until that is done.
            Where the refund fails another review is opened, which can only be accepted or given back
 
+Of a payment that had failed or was closed, and a bill says that it was paid: as of one in review, which it enters by the
+decision.
+
 Of a payment that kept its state, because its money was booked long before:
 
 accept     it stands as it is
@@ -19,6 +22,9 @@ let go      accept: booked after all, from the merchant to the provider; refused
             refuse: it is failed, as it was
 given back  accept: it is success, as it was · refuse: the booking is undone, and the payment is what it was without it;
             one beside its order goes back to review, for its money is here again
+
+Where the payment is owed to the payer, because its order could not take it, what a refused refund leaves is given back by
+another one, which begins at once.
 """
 
 from __future__ import annotations
@@ -32,9 +38,10 @@ from services.kernel.money import Money
 from services.payment import states
 from services.payment.domain import Decision, Place, check_decision, place_of
 from services.payment.domain.ledger import REFUND_LATE, REFUND_UNDONE
+from services.payment.domain.payment import ENDED
 from services.payment.ports import Deed
 from services.payment.usecases.refund import give_back
-from services.payment.usecases.settling import Settling
+from services.payment.usecases.settling import Settling, reach_moved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,6 +50,9 @@ if TYPE_CHECKING:
     from services.kernel.pages import Page
     from services.payment.domain import Payment, Refund, Review
     from services.payment.ports import Ports, Transaction
+
+
+_REFUNDABLE = frozenset({states.SUCCESS, states.PARTIALLY_REFUNDED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +114,7 @@ def decide_reviews(ports: Ports, items: Sequence[DecideReview]) -> list[Answer]:
         deciding.change.answers = once.kept(business=ports.business)
         tx.write(deciding.change)
         tx.commit()
+    reach_moved(ports, deciding.change)
     deciding.tell()
     return once.done()
 
@@ -161,6 +172,8 @@ class _Deciding(Settling):
 
     def _carry_out(self, review: Review, decision: Decision) -> None:
         payment, refund = self.payments[review.payment_id], self.refunds.get(review.refund_id)
+        if refund is None and payment.status in ENDED and decision is not Decision.REFUSE:
+            self._moved(payment, payment.enter(states.REVIEW, self.now_ms))
         if refund is not None:
             self._carry_out_refund(payment, refund, accepted=decision is Decision.ACCEPT)
         elif decision is Decision.GIVE_BACK:
@@ -192,17 +205,19 @@ class _Deciding(Settling):
         self.change.changed_refunds[refund.id] = refund
         if place is Place.SET_ASIDE:
             (self.finish_refund if accepted else self.drop_refund)(payment, refund)
-            return
-        if accepted and place is Place.LET_GO:
+        elif accepted and place is Place.LET_GO:
             self._book_late(payment, refund)
         elif not accepted and place is Place.GIVEN_BACK:
             self._undo(payment, refund)
         refund.enter(states.REFUND_SUCCESS if accepted else states.REFUND_FAILED, self.now_ms)
+        if payment.owed and payment.status in _REFUNDABLE and payment.refundable:
+            give_back(self._ports, self.change, payment, payment.refundable, refund.note, None)
 
     def _book_late(self, payment: Payment, refund: Refund) -> None:
         """Book a refund that was let go of: nothing is set aside for it any more."""
         amount, merchant = refund.amount.minor_units, self._ports.merchant_id
         give, take = payment.merchant_account(merchant), payment.clearing_account(merchant)
+        self._touch(self.attempts[refund.id].moved(self.now_ms))
         self._post(REFUND_LATE, refund.id, give, take, amount)
         self._moved(payment, payment.refund(amount, self.now_ms), refund)
 

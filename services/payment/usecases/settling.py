@@ -73,6 +73,7 @@ class Settling:
             case phase if said.verdict is Verdict.UNKNOWN and phase is not Phase.WAITING:
                 self._unknown(payment, attempt)  # also of money: nobody can tell whether it may stay
             case Phase.CAPTURED | Phase.REFUNDED:
+                charge.moved(said.at_ms)
                 self._taken(payment, said)
             case Phase.AUTHORIZED:
                 self._authorized(payment, attempt, said)
@@ -127,6 +128,8 @@ class Settling:
 
     def _book_capture(self, payment: Payment, captured: int) -> None:
         merchant = self._ports.merchant_id
+        if payment.charge is not None:
+            self._touch(payment.charge.moved(self.now_ms))
         self._post(
             "payment", payment.id, payment.clearing_account(merchant), payment.merchant_account(merchant), captured
         )
@@ -208,6 +211,7 @@ class Settling:
         self.change.changed_refunds[refund.id] = refund
         match said.verdict:
             case Verdict.DONE:
+                attempt.moved(said.at_ms)
                 if said.amount not in {None, refund.amount}:
                     what = f"{refund.amount} were to be given back, the provider says {said.amount}"
                     self._doubt(payment, refund, attempt, what)
@@ -233,6 +237,7 @@ class Settling:
         """Book a refund that was set aside, and put it down as done."""
         amount, merchant = refund.amount.minor_units, self._ports.merchant_id
         self._post(REFUND, refund.id, payment.payable_account(merchant), payment.clearing_account(merchant), amount)
+        self._touch(self.attempts[refund.id].moved(self.now_ms))
         refund.enter(states.REFUND_SUCCESS, self.now_ms)
         payment.let_go(amount)
         self.change.changed_refunds[refund.id] = refund

@@ -392,21 +392,23 @@ class TestRefundInReview:
         assert (room.found(refund_id).status, room.money()) == (states.REFUND_FAILED, (100, 100, 0))
         assert room.say_of_refund(room.refund(payment), DONE).status == states.REFUND_SUCCESS
 
-    @pytest.mark.parametrize(("decision", "status"), [(ACCEPT, states.REFUNDED), (REFUSE, states.SUCCESS)])
-    def test_owed_refund_that_the_provider_refused_is_decided(
-        self, room: Room, decision: Decision, status: str
-    ) -> None:
-        """Its order could not take the payment, and the provider refuses: set aside until people say what is so."""
+    @pytest.mark.parametrize("words", [(REFUSED,), (DONE, REFUSED)])
+    def test_owed_money_goes_back_in_the_end(self, room: Room, words: tuple[Refunded, ...]) -> None:
+        """Its order could not take the payment: a refund that is refused, or undone, is followed by another one."""
         payment = room.paid()
         rejected = usecases.RefundRejected("e1", "order.payment_rejected", payment.id, "order_cancelled")
         assert usecases.refund_rejected(room.ports, [rejected]) == [None]
-        [refund_id] = room.attempts(payment.id).keys() - {payment.id}
-        room.say_of_refund(refund_id, REFUSED)
-        assert (room.found(refund_id).status, room.money()) == (states.REFUND_REVIEW, (100, 0, 100))
-        assert room.resolve(room.review(payment, refund_id), decision) == ""
-        payment = room.payment(payment.id)
-        assert (payment.status, payment.refundable) == (status, 100 - payment.refunded)
-        assert room.money() == ((0, 0, 0) if decision is ACCEPT else (100, 100, 0))
+        [first] = room.attempts(payment.id).keys() - {payment.id}
+        room.say_of_refund(first, *words)
+        assert room.found(first).status == states.REFUND_REVIEW
+        assert room.resolve(room.review(payment, first), REFUSE) == ""
+        assert (room.found(first).status, room.money()) == (states.REFUND_FAILED, (100, 0, 100))
+        [second] = room.attempts(payment.id).keys() - {payment.id, first}
+        assert room.found(second).note == "order_cancelled"
+        room.say_of_refund(second, REFUSED)
+        assert room.resolve(room.review(payment, second), ACCEPT) == ""
+        assert (room.payment(payment.id).status, room.money()) == (states.REFUNDED, (0, 0, 0))
+        assert set(room.attempts(payment.id)) == {payment.id, first, second}
 
     def test_let_go_of_and_accepted_it_is_booked_after_all(self, room: Room) -> None:
         """It had failed, yet it was done: from the merchant to the provider, without a set-aside."""

@@ -51,7 +51,8 @@ class Rows:
         n = sa.func.count() if self.times is None else sa.func.sum(self.times)
         first = sa.func.sum(self.key % P * (1 if self.times is None else self.times))
         query = sa.select(place, self.kind, n, first, sa.func.sum(self.key % Q * self.said))
-        rows = self.connection.execute(query.where(*self.where).group_by(place, self.kind))
+        constant = isinstance(self.kind, sa.BindParameter)  # MariaDB would take a number for that of a column
+        rows = self.connection.execute(query.where(*self.where).group_by(place, *(() if constant else (self.kind,))))
         return {(int(each[0]), each[1]): tuple(map(int, each[2:])) for each in rows}
 
 

@@ -23,8 +23,8 @@ let go      accept: booked after all, from the merchant to the provider; refused
 given back  accept: it is success, as it was · refuse: the booking is undone, and the payment is what it was without it;
             one beside its order goes back to review, for its money is here again
 
-Where the payment is owed to the payer, because its order could not take it, what a refused refund leaves is given back by
-another one, which begins at once.
+Where the payment is owed to the payer, because its order could not take it or is refunded, what a refused refund leaves is
+given back by another one, which begins at once.
 """
 
 from __future__ import annotations
@@ -222,11 +222,12 @@ class _Deciding(Settling):
         self._moved(payment, payment.refund(amount, self.now_ms), refund)
 
     def _undo(self, payment: Payment, refund: Refund) -> None:
-        """Take a refund out of the books. Whoever was told that it was done has to be told by people."""
+        """Take a refund out of the books. An order that was told that all was given back is none that is paid: it is owed."""
         amount, merchant = refund.amount.minor_units, self._ports.merchant_id
         self._post(
             REFUND_UNDONE, refund.id, payment.clearing_account(merchant), payment.merchant_account(merchant), amount
         )
+        payment.owed = payment.owed or (payment.live and payment.status == states.REFUNDED)
         payment.refunded -= amount
         self._ports.alarm.alert("payment.refund_undone", payment_id=payment.id, refund_id=refund.id)
         if payment.status != states.REVIEW:

@@ -22,6 +22,7 @@ import sqlalchemy as sa
 
 from services.cli.folder import keep_private
 from services.cli.migrate import with_migrations
+from services.contract.load import contract
 from services.kernel.caller import Caller
 from services.kernel.idempotency import IdempotencyKey, InFlight, Scope
 from services.kernel.ids import IdMaker, shard_of
@@ -82,6 +83,16 @@ class Forgetful:
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any of its methods
         return lambda *_: None
+
+
+_HEARD = {
+    service: tuple(
+        e.topic for e in contract().events.values() if e.service == service and "notification" in e.consumers
+    )
+    for service in ("order", "payment")
+}
+"""What notification hears of each."""
+_MAILED = frozenset({"user.created", "order.paid", "payment.failed", "payment.refunded"})
 
 
 @dataclass
@@ -172,7 +183,7 @@ class Fill:
         for room, outbox in OUTBOXES.items():
             with mesh.databases[room].read() as connection:
                 last = connection.execute(sa.select(sa.func.max(outbox.c.id))).scalar() or 0
-            self._last |= {f"{room}{topics}": last for topics in ("", "order.created", "order.paid")}
+            self._last |= {f"{room}{topics}": last for topics in ("", "order.created", "".join(_HEARD["order"]))}
         self._settle_users()
 
     def _settle_users(self) -> None:
@@ -347,14 +358,9 @@ class Fill:
             insert_rows(connection, risk.assessed_payments, rows)
             insert_rows(connection, risk.inbox, [_taken("payment", n, topic, now) for n, topic, _ in noted])
             connection.commit()
-        mailed = [
-            (n, topic, key, facts[int(key)].user_id)
-            for n, topic, key, _ in told
-            if topic in {"payment.failed", "payment.refunded"}
-        ]
-        self._notify("payment", mailed)
-        paid_orders = self._told("order", order_store.outbox, ("order.paid",))
-        self._notify("order", [(n, topic, key, self.users[0]) for n, topic, key, _ in paid_orders])
+        self._notify("payment", [(n, topic, key, facts[int(key)].user_id) for n, topic, key, _ in told])
+        of_orders = self._told("order", order_store.outbox, _HEARD["order"])
+        self._notify("order", [(n, topic, key, self.users[0]) for n, topic, key, _ in of_orders])
 
     def _facts(self, ids: set[int]) -> dict[int, _Fact]:
         p, found = payment_tables.payments.c, {}
@@ -369,7 +375,7 @@ class Fill:
         return found
 
     def _notify(self, service: str, told: Sequence[tuple[int, str, str, int]]) -> None:
-        """Write a mail about each event, sent."""
+        """Take each event, and write a mail about those that are told by one, sent."""
         mesh, now = self.mesh, self.mesh.clock.now_ms()
         text = "Hello,\n\nwe have news about number O{key}: {topic}. You need do nothing.\n\nYours, the shop\n"
         rows = [
@@ -378,6 +384,7 @@ class Fill:
              "failure": "", "create_ms": now, "send_ms": now, "not_before_ms": now, "push_ms": now,
              "event_id": f"{service}-{number}"}
             for number, topic, key, user_id in told
+            if topic in _MAILED
         ]  # fmt: skip
         with mesh.databases["notification"].write() as connection:
             insert_rows(connection, notification.notifications, rows)

@@ -31,8 +31,9 @@ def one_payment_per_order(connection: sa.Connection, since: Since) -> Finding:
     many = sa.select(live, sa.func.count()).where(live.is_not(None)).group_by(live).having(sa.func.count() > 1)
     breaches = [f"order {r[0]} is held by {r[1]} payments" for r in connection.execute(many.limit(SHOWN))]
     ended = sa.exists().where(_H.payment_id == P.id, _H.status.in_(_UNPAID))
+    taken_back = sa.exists().where(_H.payment_id == P.id, _H.status == states.SUCCESS)
     unguarded = sa.select(P.id, P.status, live).where(
-        sa.case((live.is_(None), sa.not_(ended)), else_=sa.or_(live != P.order_id, P.status.in_(_UNPAID)))
+        sa.case((live.is_(None), sa.not_(ended)), else_=sa.or_(live != P.order_id, sa.and_(ended, sa.not_(taken_back))))
     )
     breaches += _shown(
         connection,

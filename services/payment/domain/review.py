@@ -119,4 +119,8 @@ def _fits_payment(review: Review, decision: Decision, payment: Payment) -> bool:
 def _fits_refund(decision: Decision, payment: Payment, refund: Refund, place: Place) -> bool:
     if decision is Decision.ACCEPT:  # what was let go of may have been given back by another refund since
         return place is not Place.LET_GO or payment.refundable >= refund.amount.minor_units
-    return decision is Decision.REFUSE
+    asked = refund.status in {
+        states.REFUND_PENDING,
+        states.REFUND_UNKNOWN,
+    }  # a bill was faster: the provider may do it yet
+    return decision is Decision.REFUSE and not asked

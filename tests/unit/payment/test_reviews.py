@@ -15,7 +15,7 @@ from services.kernel.pages import Page
 from services.payment import states, usecases
 from services.payment.domain import AccountKey, Attempt, Decision, KnownOrder, Method, Payment, Reason, Refund, Review
 from services.payment.domain.ledger import MERCHANT_SETTLEMENT, REFUNDS_PAYABLE
-from services.payment.ports import Deed, Ports
+from services.payment.ports import Change, Deed, Ports
 from services.payment.ports.provider import Charged, Phase, Refunded, Verdict
 from tests.fakes.payment import World
 from tests.fakes.provider import FakeProvider
@@ -524,6 +524,18 @@ class TestRefundInReview:
         assert (room.payment(payment.id), room.money()) == (before, money)
         assert room.ports.store.reviews_from(FIRST, decided=False) == []
         assert ("alert", "refund.decided_otherwise") in room.world.alarm.told
+
+    def test_refund_that_a_provider_is_being_asked_for_is_not_refused(self, room: Room) -> None:
+        """A bill doubts it while it is under way: that it was done may be booked, that it was not nobody knows yet."""
+        payment = room.paid()
+        refund_id = room.refund(payment)
+        review = Review(room.world.ids.next(0), payment.id, refund_id, Reason.BILL_MISMATCH, "", 100, "open", 1, 1)
+        with room.ports.store.transaction() as tx:
+            tx.write(Change(room.world.clock.ms, new_reviews=[review]))
+            tx.commit()
+        assert room.propose(review, REFUSE) == "REVIEW_STATUS_CONFLICT"
+        assert room.resolve(review, ACCEPT) == ""
+        assert (room.say_of_refund(refund_id, DONE).status, room.money()) == (states.REFUND_SUCCESS, (0, 0, 0))
 
 
 class TestTwoPeople:

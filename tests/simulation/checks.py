@@ -59,6 +59,7 @@ def check(sim: Sim) -> None:
     sim.met.update(f"{p.payment_method} {status}" for p in books.payments.values() for status in books.passed[p.id])
     sim.met.update(f"refund {r.status}" for r in books.refunds.values())
     sim.met.update(f"review {r.reason}" for r in books.reviews)
+    sim.met.update(f"decided {r.decision}" for r in books.reviews if r.status == states.REVIEW_DECIDED)
     sim.met["repeats answered"] += sim.answers.repeated
 
 
@@ -165,13 +166,16 @@ def _words(sim: Sim, books: Books) -> Found:
     for r in books.reviews:
         p = books.payments[r.payment_id]
         provider = sim.providers[Method(p.payment_method)]
+        number = f"R{r.refund_id}"
         match Reason(r.reason):
+            case Reason.LATE_SUCCESS | Reason.AMOUNT_MISMATCH if "were to be given back" in r.detail:
+                of_payment = {f"R{each.id}" for each in books.refunds.values() if each.payment_id == p.id}
+                real = bool(of_payment & provider.refused)
             case Reason.LATE_SUCCESS:
                 real = p.payment_no in provider.ended
             case Reason.AMOUNT_MISMATCH | Reason.LATE_FAILURE:
                 real = p.payment_no in provider.odd
             case Reason.REFUND_CONTRADICTION:
-                number = f"R{r.refund_id}"
                 real = number in provider.odd or (number in provider.refused and bool(p.owed))
             case _:
                 real = False

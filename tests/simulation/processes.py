@@ -63,6 +63,8 @@ WRITES = (
     usecases.withdraw_balances,
     usecases.know_orders,
     usecases.refund_rejected,
+    usecases.propose_reviews,
+    usecases.decide_reviews,
 )
 ORDER_WRITES = (
     order_usecases.create_orders,

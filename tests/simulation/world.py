@@ -27,6 +27,7 @@ from tests.fakes.payment import FakeAlarm, FakeCache, FakeSavedCards
 from tests.simulation.bugs import Bug
 from tests.simulation.clients import Journey, Request, caller
 from tests.simulation.network import Broker, Calls
+from tests.simulation.operators import Operators
 from tests.simulation.plan import HORIZON_MS, Plan, Step, What
 from tests.simulation.processes import POINTS, Doom, OrderProcess, PaymentProcess, Process, said
 
@@ -106,7 +107,7 @@ class Sim:
         self.cards.saved = {(user, None): kept for user in USERS}
         methods = (Method.ALIPAY, Method.WECHAT, Method.BANK_CARD)
         self.providers = {method: bug.provider(self, method) for method in methods}
-        self.broker, self.calls = Broker(self), Calls(self)
+        self.broker, self.calls, self.operators = Broker(self), Calls(self), Operators(self)
         self.order = OrderProcess(self, 1)
         self.payments = [PaymentProcess(self, 1), PaymentProcess(self, 2)]
 
@@ -209,6 +210,8 @@ class Sim:
             process.nudge()
         if self.calm or self.rng.random() < 0.3:
             done.append(self.order.guarded(self.order.expire)())
+        if self.unlucky(self.rng, 0.15):
+            done.append(self.operators.look())
         return str(done)
 
     def _step(self, step: Step) -> str | None:
@@ -248,21 +251,19 @@ class Sim:
         self.calls.send_unheard()
         ticked = 0
         while self.turns < TURNS_MAX:
-            if self._line and self.clock.ms - ticked < TICK_MS:
+            busy = self._line and self._line[0][0] <= self.clock.ms + TICK_MS
+            due = self.clock.ms if busy and self.clock.ms - ticked >= TICK_MS else None if busy else self._next_due()
+            if self._line and (due is None or self._line[0][0] < due):
                 self._turn()
-                continue
-            if self._line:
-                ticked = self.clock.ms
+            elif due is not None:
+                ticked = self.clock.ms = max(self.clock.ms, due)
                 self.at(0, "tick", self._tick)
-                continue
-            due = self._next_due()
-            if due is None:
+            elif not self.operators.look_again():
                 return
-            self.clock.ms = max(self.clock.ms, due - self.clock.skew)
-            self.at(0, "tick", self._tick)
         self.breach("I4", f"no rest after {self.turns} turns")
 
     def _next_due(self) -> int | None:
+        """When a timed job has something to do next, by the clock that never jumps."""
         with self.stage.databases["payment"].read() as connection:
             attempts = connection.execute(_NEXT_ATTEMPT).scalar()
             waiting = connection.execute(_UNPUBLISHED[0]).scalar_one()
@@ -270,7 +271,7 @@ class Sim:
             orders = connection.execute(_NEXT_ORDER).scalar()
             waiting += connection.execute(_UNPUBLISHED[1]).scalar_one()
         found = [each for each in (attempts, orders, self.clock.now_ms() if waiting else None) if each is not None]
-        return min(found, default=None)
+        return min(found) - self.clock.skew if found else None
 
     def __repr__(self) -> str:
         """For messages of a failed test."""

@@ -47,8 +47,8 @@ from services.platform.idempotency import business_reasons
 from services.risk import store as risk
 from services.sandbox.book import Charge, Refund, State
 from services.user.store import tables as user
-from tests.load.multiply import multiply
 from tests.fakes.payment import FakeAlarm, FakeOrders, FakeRisk, FakeSavedCards
+from tests.load.multiply import multiply
 
 BATCH = 200
 MADE = 10_000

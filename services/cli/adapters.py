@@ -54,3 +54,10 @@ def received(sandbox: str, what: str, to: str) -> list[dict[str, Any]]:
     """Return the ``what`` (mails, sms, pushes) that the sandbox received for ``to``."""
     answer = httpx.get(f"{sandbox}/{what}", params={"to": to}, timeout=5, trust_env=False)
     return list(answer.raise_for_status().json()["messages"])
+
+
+def pay_in_sandbox(sandbox: str, method: str, payment_no: str, action: dict[str, str]) -> None:
+    """Let the payer pay a charge of a wallet with what the answer gave him. Raises CallFailed."""
+    answer = httpx.post(f"{sandbox}/payer/{method}/{payment_no}/pay", json=action, timeout=10, trust_env=False)
+    if not answer.is_success:
+        raise CallFailed(f"the payer cannot pay {payment_no}: {answer.text[:400]}")

@@ -1,11 +1,11 @@
-"""The main job from outside: a person registers, orders, pays from a balance, is told, and gets the money back."""
+"""The main job from outside: a person registers, orders, pays in one of four ways, is told, and gets the money back."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from services.cli.adapters import CallFailed, Rest, received
+from services.cli.adapters import CallFailed, Rest, pay_in_sandbox, received
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,6 +18,8 @@ _LOOK_S = 0.05
 _SKU = "tea-longjing-250g"
 _PRICE = {"currency_code": "CNY", "minor_units": "12800"}
 _TOP_UP = {"currency_code": "CNY", "minor_units": "50000"}
+_CARD = {"card_number": "4242 4242 4242 4242", "expire_month": 12, "expire_year": 2034}
+_WALLETS = {"alipay", "wechat"}
 _PERSON = {
     "username": "li.na",
     "email": "li.na@example.com",
@@ -34,9 +36,9 @@ def money(amount: dict[str, Any]) -> str:
 class Journey:
     """One walk through the API. ``steps`` are to be done in order: a title, and what says how it went or raises CallFailed."""
 
-    def __init__(self, rest: Rest, sandbox: str, admin: dict[str, str]) -> None:
-        """Walk at ``rest`` as a person and as the operator ``admin``."""
-        self._rest, self._sandbox, self._admin = rest, sandbox, admin
+    def __init__(self, rest: Rest, sandbox: str, admin: dict[str, str], method: str) -> None:
+        """Walk at ``rest`` as a person who pays by ``method``, and as the operator ``admin``."""
+        self._rest, self._sandbox, self._admin, self._method = rest, sandbox, admin, method
         self._operator, self._person = "", ""
         self._user: dict[str, Any] = {}
         self._order: dict[str, Any] = {}
@@ -49,16 +51,25 @@ class Journey:
         yield "operator sets the stock", self._set_stock
         yield "person registers", self._register
         yield "person logs in", self._log_in
-        yield "operator tops up the balance", self._top_up
+        if self._method == "balance":
+            yield "operator tops up the balance", self._top_up
+        if self._method == "bank_card":
+            yield "person saves a card", self._save_card
         yield "person orders", self._place_order
-        yield "person pays from the balance", self._pay
+        yield f"person pays by {self._method}", self._pay
         yield "the same call again, same key", self._pay_again
+        if self._method in _WALLETS:
+            yield "payer scans the code and pays", self._payer_pays
+            yield "provider calls back", self._paid
         yield "payment is read", self._read_payment
         yield "order becomes paid", lambda: self._order_becomes("STATUS_PAID")
         yield "e-mail arrives", self._mail_arrives
         yield "notification is read", self._read_notification
         yield "whole payment is refunded", self._refund
-        yield "balance is whole again", self._balance_is_whole
+        if self._method == "balance":
+            yield "balance is whole again", self._balance_is_whole
+        else:
+            yield "provider has given it back", self._given_back
         yield "order becomes refunded", lambda: self._order_becomes("STATUS_REFUNDED")
         yield "person logs out", self._log_out
         yield "the old token is refused", self._token_refused
@@ -99,25 +110,53 @@ class Journey:
         _check(self._order["status"], "STATUS_PENDING", "the order's status")
         return f"order {self._order['order_no']}, {money(self._order['amount'])}"
 
+    def _save_card(self) -> str:
+        saved = self._rest.call("POST", "/api/payment-methods", _CARD, token=self._person)["payment_method"]
+        return f"{saved['card']['brand']} {saved['card']['first6']}…{saved['card']['last4']}"
+
     def _pay(self) -> str:
         self._answer = self._pay_once()
         payment = self._payment
-        _check(payment["status"], "STATUS_SUCCESS", "the payment's status")
+        wanted = "STATUS_PROCESSING" if self._method in _WALLETS else "STATUS_SUCCESS"
+        _check(payment["status"], wanted, "the payment's status")
         _check(payment["amount"], self._order["amount"], "the amount paid")
         return f"payment {payment['payment_no']}, {money(payment['amount'])}"
 
     def _pay_once(self) -> bytes:
-        body = {"order_id": self._order["id"], "method": "METHOD_BALANCE", "amount": self._order["amount"]}
+        amount, method = self._order["amount"], f"METHOD_{self._method.upper()}"
+        body = {"order_id": self._order["id"], "method": method, "amount": amount}
         answer = self._rest.raw("POST", "/api/payments", body, token=self._person, key="pay-li-na-1")
         self._payment = answer.json()["payment"]
         return answer.content
 
     def _pay_again(self) -> str:
         _check(self._pay_once(), self._answer, "the repeated answer")
+        if self._method != "balance":
+            return f"same {len(self._answer)} bytes"
         balance = self._balance()
         left = int(_TOP_UP["minor_units"]) - int(self._order["amount"]["minor_units"])
         _check(int(balance["minor_units"]), left, "the balance after the repeat")
         return f"same {len(self._answer)} bytes; balance {money(balance)}, charged once"
+
+    def _payer_pays(self) -> str:
+        action = self._payment["next_action"]
+        pay_in_sandbox(self._sandbox, self._method, self._payment["payment_no"], action)
+        return str(action["qr_code"])
+
+    def _paid(self) -> str:
+        return self._payment_becomes("STATUS_SUCCESS")
+
+    def _given_back(self) -> str:
+        return self._payment_becomes("STATUS_REFUNDED")
+
+    def _payment_becomes(self, status: str) -> str:
+        def look() -> dict[str, Any] | None:
+            found = self._rest.call("GET", f"/api/payments/{self._payment['id']}", token=self._person)["payment"]
+            return dict(found) if found["status"] == status else None
+
+        found = _eventually(look, f"the payment to become {status}")
+        word = found["status"].removeprefix("STATUS_").lower()
+        return f"{word}, {money(found['captured'])} taken, {money(found['refunded'])} given back"
 
     def _read_payment(self) -> str:
         payment = self._rest.call("GET", f"/api/payments/{self._payment['id']}", token=self._person)["payment"]
@@ -161,7 +200,8 @@ class Journey:
     def _refund(self) -> str:
         path = f"/api/payments/{self._payment['id']}/refund"
         answer = self._rest.call("POST", path, {"note": "changed my mind"}, token=self._person, key="refund-li-na-1")
-        _check(answer["payment"]["status"], "STATUS_REFUNDED", "the payment's status")
+        if self._method == "balance":  # providers take their time
+            _check(answer["payment"]["status"], "STATUS_REFUNDED", "the payment's status")
         _check(answer["refund"]["amount"], self._order["amount"], "the amount given back")
         return f"refund {answer['refund']['refund_no']}, {money(answer['refund']['amount'])}"
 

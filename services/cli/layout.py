@@ -26,6 +26,7 @@ EMBEDDED_UNREAD_MAX = 2_000
 _KEPT = ("PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "COVERAGE_PROCESS_START")
 _DROPPED = frozenset({"PYTHONDONTWRITEBYTECODE"})
 """Ten processes import the same modules: whoever compiles one does it for all, and for the next start."""
+_KEYS_OF_FILES = "PAYMESH_S3_"
 _KEPT_PREFIXES = ("LC_", "LD_", "PYTHON", "FAKETIME", "MALLOC_", "GRPC_", "PAYMESH_")
 
 
@@ -136,7 +137,8 @@ class Layout:
                 "PAYMESH_CARDS_URL": self.sandbox_url,
                 "PAYMESH_PUBLIC_URL": self.rest_url,
                 "PAYMESH_VAULT_KEYS": str(self.folder.vault_keys),
-                "PAYMESH_FILES": str(self.folder.files),
+                "PAYMESH_FILES": os.environ.get("PAYMESH_FILES") or str(self.folder.files),
+                **{name: value for name, value in os.environ.items() if name.startswith(_KEYS_OF_FILES)},
             },
             "user": {"PAYMESH_ADMIN_USERNAME": admin["username"], "PAYMESH_ADMIN_PASSWORD": admin["password"]},
         }
@@ -160,7 +162,7 @@ class Layout:
 def base_environ() -> dict[str, str]:
     """Return what every child keeps of our environment, and how it finds the code: it runs in a folder of its own.
 
-    External databases are told to each service alone, since their URLs hold passwords.
+    External databases are told to each service alone, since their URLs hold passwords; the key of files to payment.
     """
     kept = {
         name: value
@@ -168,6 +170,7 @@ def base_environ() -> dict[str, str]:
         if (name in _KEPT or name.startswith(_KEPT_PREFIXES))
         and name not in _DROPPED
         and not name.endswith("_DATABASE_URL")
+        and not name.startswith(_KEYS_OF_FILES)
     }
     roots = [str(Path(package.__path__[0]).parent) for package in (services, paymesh)]
     path = os.pathsep.join(filter(None, [*dict.fromkeys(roots), kept.get("PYTHONPATH")]))

@@ -64,8 +64,10 @@ def _migrations(room: str) -> Path:
 
 def migrate_all(urls: Mapping[str, str], *, as_json: bool) -> None:
     """Upgrade one database after the other, and say each as it is done."""
+    from services.platform import failpoint  # noqa: PLC0415 - see the next
     from services.platform.migrations import upgrade  # noqa: PLC0415 - Alembic takes long to import
 
+    failpoint.arm(os.environ.get("PAYMESH_FAILPOINTS", ""))
     for room, url in urls.items():
         began = time.monotonic()
         upgrade(room, url)

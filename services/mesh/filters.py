@@ -55,14 +55,40 @@ _CLAIMS = "claims"
 # -- Headers ---------------------------------------------------------------------------------------------------------
 
 
-def _remove(*names: str) -> list[mutation.HeaderMutation]:
-    ours = mutation.HeaderMutationRemoveOnMatch(key_matcher=matcher.StringMatcher(prefix=PREFIX))
-    return [mutation.HeaderMutation(remove_on_match=ours), *(mutation.HeaderMutation(remove=name) for name in names)]
+_PREFIXED = matcher.StringMatcher(prefix="grpc-")
+_BINARY = matcher.StringMatcher(suffix="-bin")
+_ANSWERS = ("grpc-status", "grpc-message", "grpc-previous-rpc-attempts", "grpc-retry-pushback-ms")
 
 
-def strip_from_clients(*also: str) -> core.TypedExtensionConfig:
-    """Drop identities that a client brings before anything looks at the request, on every route."""
-    return extension("envoy.http.early_header_mutation.header_mutation", early.HeaderMutation(mutations=_remove(*also)))
+def _remove(*names: str, like: Iterable[matcher.StringMatcher] = ()) -> list[mutation.HeaderMutation]:
+    keys = [matcher.StringMatcher(prefix=PREFIX), *like]
+    return [
+        *(
+            mutation.HeaderMutation(remove_on_match=mutation.HeaderMutationRemoveOnMatch(key_matcher=each))
+            for each in keys
+        ),
+        *(mutation.HeaderMutation(remove=name) for name in names),
+    ]
+
+
+def strip_from_rest() -> core.TypedExtensionConfig:
+    """Drop what a REST client may not say, before anything looks at the request, on every route.
+
+    That is who he is, and the words of gRPC's own protocol: a gRPC server that cannot read one of those, or any `-bin`
+    that is no base64, ends the stream without an answer, which counts as a failure of an instance that is well. A
+    deadline is gRPC's affair too: in REST it is the contract's.
+    """
+    return _early(_remove("x-forwarded-for", like=(_PREFIXED, _BINARY)))
+
+
+def strip_from_grpc() -> core.TypedExtensionConfig:
+    """Drop the same from a gRPC client, but for what a call needs: deadline and encoding, which the routes check."""
+    return _early(_remove("x-forwarded-for", *_ANSWERS, like=(_BINARY,)))
+
+
+def _early(mutations: list[mutation.HeaderMutation]) -> core.TypedExtensionConfig:
+    made = early.HeaderMutation(mutations=mutations)
+    return extension("envoy.http.early_header_mutation.header_mutation", made)
 
 
 def strip_from_peers(trusted: Iterable[str]) -> hcm.HttpFilter:

@@ -51,8 +51,7 @@ def rest(node: Edge, contract: Contract, descriptors: bytes) -> listener.Listene
         [filters.whole_requests(), filters.transcoding(contract, descriptors), *_admission()],
     )
     manager.local_reply_config = refusals.as_json(refusals.EDGE_REST)
-    # A deadline is gRPC's affair: in REST it is the contract's.
-    manager.early_header_mutation_extensions = [filters.strip_from_clients("grpc-timeout", "x-forwarded-for")]
+    manager.early_header_mutation_extensions = [filters.strip_from_rest()]
     return _listener("rest", node.rest, manager, tls.public_server("h2", "http/1.1"))
 
 
@@ -61,7 +60,7 @@ def grpc(node: Edge) -> listener.Listener:
     manager = _at_edge("grpc", [filters.whole_requests(), *_admission()])
     manager.codec_type = _Codec.HTTP2
     manager.local_reply_config = refusals.as_grpc(refusals.EDGE_GRPC)
-    manager.early_header_mutation_extensions = [filters.strip_from_clients("x-forwarded-for")]
+    manager.early_header_mutation_extensions = [filters.strip_from_grpc()]
     return _listener("grpc", node.grpc, manager, tls.public_server("h2"))
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from envoy_data_plane.envoy.config.route import v3 as route
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts import v3 as previous
+from envoy_data_plane.envoy.type.matcher import v3 as matcher
 
 from services.contract.model import Auth, RetryOn
 from services.kernel.errors import DomainError
@@ -29,6 +30,9 @@ OUTBOUND = "outbound"
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 _HEALTH_TIMEOUT_MS = 1000
 _HEALTH_CALLERS = ("config", EDGE)
+
+_FORMS = {"grpc-timeout": "[0-9]{1,8}[HMSmun]", "grpc-encoding": "identity|deflate|gzip"}
+"""What a client of gRPC may say of a call, and our servers can read."""
 
 _RETRY_WORDS = {
     # "Not sent" by the callee's own Envoy is a connection that failed one hop further on.
@@ -70,7 +74,9 @@ def called_by(contract: Contract, caller: str) -> list[Service]:
 def edge(contract: Contract) -> route.RouteConfiguration:
     """Route every method that clients may call; what is internal has no route, as if it were not there."""
     methods = [m for m in contract.methods.values() if EDGE in m.callers and m.auth is not Auth.INTERNAL]
-    table = _table(EDGE, [*map(_edge, methods), _elsewhere({filters.JWT: filters.token_ignored()})])
+    open_to_all: dict[str, Message] = {filters.JWT: filters.token_ignored()}
+    unreadable = (_unreadable(name, form, open_to_all) for name, form in _FORMS.items())
+    table = _table(EDGE, [*unreadable, *map(_edge, methods), _elsewhere(open_to_all)])
     # Read by the edge's own retries. (Never drop grpc-status here: the transcoder comes after and would say 200.)
     table.response_headers_to_remove = [NOT_SENT]
     return table
@@ -89,6 +95,16 @@ def _edge(method: Method) -> route.Route:
     if method.scopes:
         made.metadata = forbidden(DomainError("SCOPE_MISSING", scope=" ".join(method.scopes)))
     return made
+
+
+def _unreadable(name: str, form: str, config: dict[str, Message]) -> route.Route:
+    """Refuse a call with a header that the service could not read, here and not there: see filters.strip_from_rest."""
+    of_form = matcher.StringMatcher(safe_regex=matcher.RegexMatcher(regex=form))
+    wrong = [
+        route.HeaderMatcher(name=name, present_match=True),
+        route.HeaderMatcher(name=name, string_match=of_form, invert_match=True),
+    ]
+    return _answered(f"unreadable {name}", route.RouteMatch(prefix="/", headers=wrong), 400, config)
 
 
 def _call(method: Method) -> route.RouteAction:
@@ -137,11 +153,16 @@ def _refused(service: Service, caller: str) -> route.Route:
 
 
 def _elsewhere(config: dict[str, Message] | None = None) -> route.Route:
-    """Answer "no such method" to everything else; it is open to anybody, for there is nothing behind it."""
+    """Answer "no such method" to everything else."""
+    return _answered("elsewhere", route.RouteMatch(prefix="/"), 404, config)
+
+
+def _answered(name: str, match: route.RouteMatch, status: int, config: dict[str, Message] | None = None) -> route.Route:
+    """Answer here; it is open to anybody, for there is nothing behind it."""
     return route.Route(
-        name="elsewhere",
-        match=route.RouteMatch(prefix="/"),
-        direct_response=route.DirectResponseAction(status=404),
+        name=name,
+        match=match,
+        direct_response=route.DirectResponseAction(status=status),
         typed_per_filter_config=_per_filter({filters.RBAC: filters.allow_anybody(), **(config or {})}),
     )
 

@@ -6,26 +6,20 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from services.notification import states
+from services.notification.domain.webhook import SCHEDULE_MS
+from services.notification.store.tables import inbox as _inbox
+from services.notification.store.tables import notifications as _notifications
+from services.notification.store.tables import outbox as _outbox
+from services.notification.store.tables import webhook_deliveries
 from services.platform.audit import SHOWN, Finding, Since, count, outbox_published, versions_without_gap
-from services.platform.inbox import inbox_table
-from services.platform.outbox import outbox_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_SILENT = ("user.updated",)
-"""Topics whose effect is no notification."""
+_MAILED = ("user.created", "order.paid", "payment.failed", "payment.refunded", "risk.alert", "risk.block")
+"""Topics whose effect is a notification, whatever else it is."""
 _FAILED = "notification.failed"
-
-_metadata = sa.MetaData()
-_outbox, _ = outbox_tables(_metadata)
-_inbox = inbox_table(_metadata)
-_notifications = sa.table(
-    "notifications",
-    sa.column("id", sa.BigInteger),
-    sa.column("event_id", sa.String),
-    sa.column("status", sa.String),
-)
 
 
 def invariants(
@@ -34,18 +28,19 @@ def invariants(
     now_ms: int,
     since: Since | None = None,
 ) -> Iterable[Finding]:
-    """I7 and I8 of notification's event, and that every event taken had its effect exactly once."""
+    """I7 and I8 of notification's event, that every event taken had its effect once, and that deliveries come to rest."""
     since = since or Since()
     yield outbox_published(connection, _outbox, now_ms, settled=settled, since=since)
     yield versions_without_gap(connection, _outbox, (_FAILED,), "notification", since)
     yield _told_once(connection, since)
     yield _given_up(connection, since)
+    yield _delivered(connection, now_ms, settled=settled)
 
 
 def _told_once(connection: sa.Connection, since: Since) -> Finding:
     """I7, second half: each event in the inbox has one notification."""
     n = sa.func.count(_notifications.c.id).label("n")
-    new = (_inbox.c.topic.not_in(_SILENT), _inbox.c.taken_ms >= since.ms)
+    new = (_inbox.c.topic.in_(_MAILED), _inbox.c.taken_ms >= since.ms)
     query = (
         sa.select(_inbox.c.event_id, _inbox.c.topic, n)
         .select_from(_inbox.outerjoin(_notifications, _notifications.c.event_id == _inbox.c.event_id))
@@ -71,3 +66,14 @@ def _given_up(connection: sa.Connection, since: Since) -> Finding:
     breaches += [f"notification {each} has an event and did not fail" for each in strays]
     examined = connection.execute(sa.select(sa.func.count()).select_from(_notifications).where(failed)).scalar_one()
     return Finding("I7", "failed notifications with their event", int(examined), breaches[:SHOWN])
+
+
+def _delivered(connection: sa.Connection, now_ms: int, *, settled: bool) -> Finding:
+    """I7: each delivery of an event is at rest, or younger than its schedule."""
+    d = webhook_deliveries.c
+    waits = sa.select(d.id, d.begin_ms).where(d.status == states.WEBHOOK_DELIVERY_PENDING).order_by(d.begin_ms)
+    waiting = connection.execute(waits).all()
+    late = [row.id for row in waiting if settled or now_ms - row.begin_ms > SCHEDULE_MS]
+    breaches = [f"webhook delivery {each} is still pending" for each in late[:SHOWN]]
+    pending = len(waiting) - len(late)
+    return Finding("I7", "webhook deliveries at rest", count(connection, webhook_deliveries), breaches, pending)

@@ -15,6 +15,12 @@ SUBSCRIPTIONS = (
     Subscription(order_pb.OrderPaid, mapping.order_paid, "tell"),
     Subscription(payment_pb.PaymentFailed, mapping.payment_failed, "tell"),
     Subscription(payment_pb.PaymentRefunded, mapping.payment_refunded, "tell"),
+    Subscription(order_pb.OrderCreated, mapping.happened, "tell"),
+    Subscription(order_pb.OrderCancelled, mapping.happened, "tell"),
+    Subscription(order_pb.OrderRefunded, mapping.happened, "tell"),
+    Subscription(order_pb.OrderPaymentRejected, mapping.happened, "tell"),
+    Subscription(payment_pb.PaymentInitiated, mapping.happened, "tell"),
+    Subscription(payment_pb.PaymentSuccess, mapping.happened, "tell"),
     Subscription(risk_pb.RiskAlert, mapping.risk_alert, "tell"),
     Subscription(risk_pb.RiskBlock, mapping.risk_block, "tell"),
 )

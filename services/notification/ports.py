@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from services.kernel.clock import Clock
 from services.kernel.idempotency import Answer, IdempotencyKey, Scope, Stored
 from services.kernel.pages import Page
-from services.notification.domain import Contact, Notification
+from services.notification.domain import Attempt, Contact, Notification, Outcome, WebhookDelivery, WebhookEndpoint
 
 
 class Ids(Protocol):
@@ -64,6 +64,30 @@ class Sender(Protocol):
         ...
 
 
+class Hooks(Protocol):
+    """Posts events to endpoints of the merchant."""
+
+    def check(self, url: str) -> None:
+        """Look up the host of a URL and every address of it. Raises WEBHOOK_URL_REFUSED when it may not be called."""
+        ...
+
+    def post(self, attempt: Attempt) -> Outcome:
+        """Check the URL again and make one try, at one of the addresses that were checked."""
+        ...
+
+
+class Seal(Protocol):
+    """Encrypts what the store must not hold in clear."""
+
+    def seal(self, plain: bytes, about: str) -> bytes:
+        """Encrypt; it opens only as what it is ``about``."""
+        ...
+
+    def unseal(self, sealed: bytes, about: str) -> bytes:
+        """Decrypt."""
+        ...
+
+
 class Transaction(Protocol):
     """One durable change; nothing of it stays unless ``commit`` is called."""
 
@@ -103,6 +127,46 @@ class Transaction(Protocol):
         """Store what changed of notifications: recipient, status, attempts, failure and times."""
         ...
 
+    def endpoint_count(self) -> int:
+        """Return how many endpoints there are."""
+        ...
+
+    def enabled_endpoints(self) -> list[WebhookEndpoint]:
+        """Read the endpoints that are enabled."""
+        ...
+
+    def lock_endpoints(self, endpoint_ids: Collection[int]) -> dict[int, WebhookEndpoint]:
+        """Read endpoints and lock them."""
+        ...
+
+    def add_endpoints(self, endpoints: Sequence[WebhookEndpoint]) -> None:
+        """Store new endpoints."""
+        ...
+
+    def put_endpoints(self, endpoints: Sequence[WebhookEndpoint]) -> None:
+        """Store what changed of endpoints: whether they are enabled, and secrets."""
+        ...
+
+    def remove_endpoints(self, endpoint_ids: Sequence[int]) -> None:
+        """Remove endpoints and the deliveries to them."""
+        ...
+
+    def add_deliveries(self, deliveries: Sequence[WebhookDelivery]) -> None:
+        """Store new deliveries; a second one of an event to an endpoint breaks the change."""
+        ...
+
+    def lock_deliveries(self, delivery_ids: Collection[int]) -> dict[int, WebhookDelivery]:
+        """Read deliveries and lock them."""
+        ...
+
+    def put_deliveries(self, deliveries: Sequence[WebhookDelivery]) -> None:
+        """Store what changed of deliveries: status, tries, failure and times."""
+        ...
+
+    def give_up_deliveries(self, endpoint_ids: Sequence[int], failure: str) -> None:
+        """Make every pending delivery to some endpoints a failed one."""
+        ...
+
     def publish_failed(self, notifications: Sequence[Notification], now_ms: int) -> None:
         """Put down that notifications were given up."""
         ...
@@ -131,17 +195,46 @@ class Store(Protocol):
         """Return ids of queued notifications that are to be pushed now, the longest waiting first."""
         ...
 
+    def has_endpoint(self, endpoint_id: int) -> bool:
+        """Whether there is such an endpoint."""
+        ...
+
+    def endpoints(self, page: Page) -> Sequence[WebhookEndpoint]:
+        """Read ``page.limit`` endpoints, newest first, after the id ``page.after``."""
+        ...
+
+    def deliveries_of(self, endpoint_id: int, page: Page) -> Sequence[WebhookDelivery]:
+        """Read ``page.limit`` deliveries to an endpoint, newest first, after the id ``page.after``."""
+        ...
+
+    def due_deliveries(self, now_ms: int, most: int, without: Collection[int]) -> list[tuple[int, int]]:
+        """Return (delivery, endpoint) of what is to be tried now, the longest waiting first; none to ``without``."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
-    """Everything that the use cases reach. ``render`` makes the answer of a Send method that is kept for repeats."""
+    """Everything that the use cases reach.
+
+    ``render`` makes the answer of a Send method that is kept for repeats, ``render_created`` and ``render_rotated`` those
+    that tell a secret. ``committed`` wakes the relay, ``posted`` the sender of webhooks, whose pauses are multiplied by
+    ``time_scale``. ``jitter`` lies between 0 and 1.
+    """
 
     store: Store
     queue: Queue
     texts: Texts
+    hooks: Hooks
+    seal: Seal
     ids: Ids
     clock: Clock
+    random_bytes: Callable[[int], bytes]
+    jitter: Callable[[], float]
     render: Callable[[Notification], bytes]
+    render_created: Callable[[WebhookEndpoint, bytes], bytes]
+    render_rotated: Callable[[WebhookEndpoint, bytes], bytes]
     business: frozenset[str]
     committed: Callable[[], None]
+    posted: Callable[[], None]
     operators_email: str
+    time_scale: float

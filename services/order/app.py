@@ -17,6 +17,7 @@ from services.order.servicer import Orders
 from services.platform import cache, migrations
 from services.platform.batcher import Batcher, Limits
 from services.platform.database import Database
+from services.platform.durability import check_durable
 from services.platform.idempotency import business_reasons
 from services.platform.jobs import Every
 from services.platform.process import App, Closing, Opening
@@ -73,6 +74,7 @@ def build(settings: OrderSettings) -> App:
         settings=settings,
         register=lambda server: rpc.add_OrderServiceServicer_to_server(servicer, server),
         parts=(
+            Opening(partial(check_durable, database)),
             Opening(partial(migrations.upgrade, "order", url)),
             Closing(database.stop),
             Closing(redis.close),

@@ -12,6 +12,7 @@ from services.kernel.clock import SystemClock
 from services.kernel.ids import IdMaker
 from services.payment import jobs, mapping, usecases
 from services.payment.adapters.alarm import LogAlarm
+from services.payment.adapters.files import Bucket, files
 from services.payment.adapters.providers import Merchant, providers
 from services.payment.adapters.redis import RedisStatusCache
 from services.payment.adapters.vault import CardVault, FileKeys, MemoryCvvRelay
@@ -20,13 +21,14 @@ from services.payment.consumer import SUBSCRIPTIONS
 from services.payment.domain import Method
 from services.payment.ports import Outside, Ports, Render
 from services.payment.servicer import Desk, PaymentServicer
-from services.payment.store import SqlCards, SqlPaymentMethods, SqlStore
+from services.payment.store import SqlBills, SqlCards, SqlPaymentMethods, SqlStore
 from services.payment.store.tables import outbox, relay_lease
 from services.platform import cache, failpoint, telemetry
 from services.platform.batcher import Batcher, Handler, Limits
 from services.platform.client import MeshChannel
 from services.platform.consumer import EventConsumer
 from services.platform.database import Database
+from services.platform.durability import check_durable
 from services.platform.idempotency import business_reasons
 from services.platform.pipeline import Pipeline
 from services.platform.process import App, Closing, Opening
@@ -46,6 +48,7 @@ RENDER = Render(
     mapping.refunded,
     mapping.topped_up,
     mapping.withdrawn,
+    mapping.decided,
 )
 """How answers are rendered, in the order of the port's fields."""
 
@@ -58,7 +61,8 @@ def build(settings: Settings) -> App:
     redis, mesh = cache.connect(settings.redis_url), MeshChannel(settings.mesh)
     relay = Relay(NAME, database, (outbox, relay_lease), settings.kafka, clock, unread_max=settings.relay_unread_max)
     store = SqlStore(database, ids)
-    outside = _outside(settings, database, clock)
+    vault = CardVault(SqlCards(database), FileKeys(Path(settings.vault_keys or settings.data / "vault-keys")))
+    outside = _outside(settings, database, clock, vault)
     ports = Ports(
         store=store,
         risk=RiskClient(mesh),
@@ -71,6 +75,7 @@ def build(settings: Settings) -> App:
         merchant_id=settings.merchant_id,
         committed=relay.nudge,
         outside=outside,
+        bills=SqlBills(database),
         alarm=LogAlarm(),
         reach=failpoint.reach,
     )
@@ -78,16 +83,18 @@ def build(settings: Settings) -> App:
     threads = settings.provider_threads
     pipeline = Pipeline(batcher, partial(usecases.ask, ports), settle="settle", answer="answer_open",
                         threads=threads, queue_max=threads * 4)  # fmt: skip
-    reads, revoked = ReadPool(), RevokedSessions(settings.redis_url)
-    servicer = PaymentServicer(Desk(ports, batcher, reads, pipeline))
+    reads, imports, revoked = ReadPool(), ReadPool(2, queue_max=8), RevokedSessions(settings.redis_url)
+    servicer = PaymentServicer(Desk(ports, batcher, reads, pipeline, imports))
     return App(
         name=NAME,
         settings=settings,
         register=partial(rpc.add_PaymentServiceServicer_to_server, servicer),
         parts=(
+            Opening(partial(check_durable, database)),
             Closing(database.stop),
             Closing(redis.close),
             Closing(mesh.stop),
+            imports,  # before what it reads from: that is closed first, so that nothing is waited for long
             *(Closing(provider.stop) for provider in outside.providers.values()),
             Opening(lambda: ids.pass_over(store.last_id())),
             Opening(lambda: _adopt(ports)),
@@ -98,6 +105,8 @@ def build(settings: Settings) -> App:
             pipeline,
             jobs.completer(ports, batcher, pipeline),
             jobs.sweeper(ports),
+            jobs.resealer(vault),
+            jobs.bill_importer(ports, batcher),
             EventConsumer(NAME, SUBSCRIPTIONS, batcher, settings.kafka),
         ),
         revoked=revoked,
@@ -118,21 +127,28 @@ def _handlers(ports: Ports) -> dict[str, Handler]:
         "void_payments": partial(usecases.void_payments, ports),
         "close_payments": partial(usecases.close_payments, ports),
         "refund_payments": partial(usecases.refund_payments, ports),
+        "save_payment_methods": partial(usecases.save_payment_methods, ports),
+        "set_default_payment_methods": partial(usecases.set_default_payment_methods, ports),
+        "remove_payment_methods": partial(usecases.remove_payment_methods, ports),
+        "propose_reviews": partial(usecases.propose_reviews, ports),
+        "decide_reviews": partial(usecases.decide_reviews, ports),
         "settle": partial(usecases.settle, ports),
         "answer_open": partial(usecases.answer_open, ports),
         "take_up": partial(usecases.take_up, ports),
         "take_notices": partial(usecases.take_notices, ports),
         "top_up_balances": partial(usecases.top_up_balances, ports),
         "withdraw_balances": partial(usecases.withdraw_balances, ports),
+        "book_bills": partial(usecases.book_bills, ports),
+        "settle_late": partial(usecases.settle_late, ports),
         "know_orders": partial(usecases.know_orders, ports),
         "refund_rejected": partial(usecases.refund_rejected, ports),
     }
 
 
-def _outside(settings: Settings, database: Database, clock: SystemClock) -> Outside:
-    """The providers and the card vault."""
-    vault = CardVault(SqlCards(database), FileKeys(Path(settings.vault_keys or settings.data / "vault-keys")))
+def _outside(settings: Settings, database: Database, clock: SystemClock, vault: CardVault) -> Outside:
+    """The providers, and what goes with them."""
     cvvs = MemoryCvvRelay(clock)
+    bucket = Bucket(settings.s3_endpoint, settings.s3_region, settings.s3_key_id, settings.s3_secret)
     urls = {
         Method.ALIPAY: settings.alipay_url,
         Method.WECHAT: settings.wechat_url,
@@ -144,6 +160,7 @@ def _outside(settings: Settings, database: Database, clock: SystemClock) -> Outs
         cards=SqlPaymentMethods(database, settings.merchant_id),
         vault=vault,
         cvvs=cvvs,
+        files=files(settings.files, settings.data / "files", bucket),
         jitter=lambda: random.uniform(0.8, 1.2),  # noqa: S311 - spreads load, guards nothing
         instance=settings.instance,
         pay_window_ms=settings.pay_window_s * 1000,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
-from services.platform.settings import ServiceSettings, setting
+from services.platform.settings import ServiceSettings, SettingsError, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +23,26 @@ class Settings(ServiceSettings):
     public_url: str = setting("URL of the edge as providers reach it, without a path; they call back at "
                               "/api/payments/callbacks/ there.", "")  # fmt: skip
     vault_keys: str = setting("Folder of the keys that wrap the keys of the card vault; empty: DIR/vault-keys.", "")
-    files: str = setting("Folder of the bills as they came from the providers; empty: DIR/files.", "")
+    files: str = setting("Where bills are kept as they came from the providers: a folder, or s3://bucket/prefix; empty: "
+                         "DIR/files.", "")  # fmt: skip
+    s3_endpoint: str = setting("URL of what speaks S3's protocol; empty: Amazon's own of the region.", "")
+    s3_region: str = setting("Region that requests to S3 are signed for.", "us-east-1")
+    s3_key_id: str = setting("Id of the key to S3.", "")
+    s3_secret: str = dataclasses.field(
+        default="", repr=False, metadata={"help": "The key to S3.", "low": None, "high": None}
+    )
     pay_window_s: int = setting("How long a payer has to pay, in seconds.", 900, low=5, high=86_400)
     capture_window_s: int = setting("How long the amount that a card's issuer holds can be captured, in seconds; afterwards "
                                     "it is let go of.", 604_800, low=5, high=2_592_000)  # fmt: skip
     provider_threads: int = setting("Calls to providers at a time at most, in this instance.", 16, low=1, high=128)
+
+    def __post_init__(self) -> None:
+        """Refuse a bucket without a name, or without the key to it."""
+        faults = []
+        if self.files.startswith("s3://"):
+            if not self.files.removeprefix("s3://").partition("/")[0]:
+                faults.append(f"PAYMESH_FILES={self.files!r}: write s3://bucket or s3://bucket/prefix.")
+            if not self.s3_key_id or not self.s3_secret:
+                faults.append("PAYMESH_FILES is a bucket: set PAYMESH_S3_KEY_ID and PAYMESH_S3_SECRET.")
+        if faults:
+            raise SettingsError(faults)

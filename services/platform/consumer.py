@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 
 from services.contract.load import contract
 from services.kernel.errors import DomainError
-from services.platform import telemetry
+from services.platform import failpoint, telemetry
 from services.platform.broker import EventProducer, Record, group_consumer
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ class EventConsumer:
             messages = [message for message in received if _is_usable(message)]
             if messages:
                 self._handle(messages)
+                failpoint.reach("P13", self._service)
                 consumer.commit(offsets=_next_offsets(messages), asynchronous=False)
 
     def _handle(self, messages: list[KafkaMessage]) -> None:

@@ -67,6 +67,7 @@ class Database:
     """The database of one service.
 
     ``write()`` and ``read()`` give a Connection inside a transaction that rolls back unless ``commit()`` is called.
+    All that one ``read()`` sees is one state, on every engine; a writer sees what was committed before each statement.
     On SQLite a writer takes the write lock at once (BEGIN IMMEDIATE), so two processes wait instead of failing late;
     writers of one process take turns before, since SQLite makes those who wait sleep up to 100 ms at a time.
     """
@@ -76,10 +77,10 @@ class Database:
         self.url = sa.make_url(url)
         self.dialect = self.url.get_backend_name()
         self._turn = threading.Lock() if self.dialect == "sqlite" else None
-        self._writer = self._engine(pool_size=2, begin="BEGIN IMMEDIATE")
-        self._reader = self._engine(pool_size=readers, begin="BEGIN")
+        self._writer = self._engine(pool_size=2, begin="BEGIN IMMEDIATE", isolation="READ COMMITTED")
+        self._reader = self._engine(pool_size=readers, begin="BEGIN", isolation="REPEATABLE READ")
 
-    def _engine(self, *, pool_size: int, begin: str) -> sa.Engine:
+    def _engine(self, *, pool_size: int, begin: str, isolation: str) -> sa.Engine:
         # Values never stand in an error's text, which is logged: among them are hashes and personal data.
         options: dict[str, Any] = {
             "pool_size": pool_size,
@@ -89,7 +90,7 @@ class Database:
             "connect_args": _CONNECT.get(self.dialect, {}),
         }
         if self.dialect != "sqlite":
-            return sa.create_engine(self.url, isolation_level="READ COMMITTED", pool_pre_ping=True, **options)
+            return sa.create_engine(self.url, isolation_level=isolation, pool_pre_ping=True, **options)
         engine = sa.create_engine(self.url, **options)
 
         @sa.event.listens_for(engine, "connect")

@@ -24,7 +24,7 @@ from services.contract.load import contract
 from services.contract.model import Auth, Idempotency
 from services.kernel.caller import NOBODY, Caller
 from services.kernel.errors import DomainError
-from services.platform import accesslog, identity, telemetry
+from services.platform import accesslog, failpoint, identity, telemetry
 from services.platform.status import InvalidArgument, grpc_code, status_of
 
 if TYPE_CHECKING:
@@ -205,7 +205,10 @@ class Interceptor(aio.ServerInterceptor):
             try:
                 for step in STEPS:
                     step(call)
-                return await handler(request, context)
+                failpoint.reach("P1", method.name)
+                answer = await handler(request, context)
+                failpoint.reach("P11", method.name)
+                return answer  # noqa: TRY300 - what is reached after the handler may fail like it
             except asyncio.CancelledError as gone:  # the caller hung up, or its time is over
                 error = gone
                 raise

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
 from services.platform.database import Database
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
+    from sqlalchemy.dialects.mysql.base import MySQLDialect
 
 _SERVICES = Path(__file__).parent.parent
 
@@ -22,7 +23,20 @@ def _config(room: str, connection: sa.Connection) -> Config:
     config.set_main_option("version_locations", str(_SERVICES / room / "migrations"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
+    config.attributes["room"] = room
     return config
+
+
+def _compare_bytes(connection: sa.Connection) -> None:
+    """Make MariaDB and MySQL compare text as the other databases do, in every table that is made from here on.
+
+    Their defaults take `Key-1` for `key-1`, and for `key-1 ` too, so that two idempotency keys would be one; and MariaDB's
+    own takes Latin letters alone.
+    """
+    dialect = cast("MySQLDialect", connection.dialect)
+    wanted = "utf8mb4_nopad_bin" if dialect.is_mariadb else "utf8mb4_0900_bin"
+    if connection.scalar(sa.text("SELECT @@collation_database")) != wanted:
+        connection.exec_driver_sql(f"ALTER DATABASE CHARACTER SET utf8mb4 COLLATE {wanted}")
 
 
 def upgrade(room: str, url: str, revision: str = "head") -> None:
@@ -30,6 +44,8 @@ def upgrade(room: str, url: str, revision: str = "head") -> None:
     database = Database(url)
     try:
         with database.write() as connection:
+            if database.dialect in {"mysql", "mariadb"}:
+                _compare_bytes(connection)
             command.upgrade(_config(room, connection), revision)
             connection.commit()
     finally:

@@ -19,7 +19,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from services.contract.load import contract
-from services.platform import telemetry
+from services.platform import failpoint, telemetry
 from services.platform.accesslog import AccessLog
 from services.platform.interceptor import Interceptor
 from services.platform.registration import Registration
@@ -99,6 +99,9 @@ class Running:
             options=[
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", 4 << 20),
+                # Headers are bounded at the edge, to 16 KiB; gRPC's own 8 KiB would refuse without a reason of ours.
+                ("grpc.max_metadata_size", 32 << 10),
+                ("grpc.absolute_max_metadata_size", 64 << 10),
                 ("grpc.max_concurrent_streams", 2000),
             ],
         )
@@ -158,16 +161,23 @@ async def _maybe(result: Awaitable[None] | None) -> None:
 
 
 def run(name: str, settings_class: type[S], build: Callable[[S], App]) -> None:
-    """Run a service until SIGINT or SIGTERM. Bad settings: every fault on standard error, exit code 3."""
+    """Run a service until SIGINT or SIGTERM.
+
+    Bad settings, its own or those of its database: every fault on standard error, exit code 3.
+    """
     os.umask(0o077)
     try:
         settings = load(settings_class)
+        # The loop and the batcher share one interpreter lock: neither may hold it for long.
+        sys.setswitchinterval(0.001)
+        telemetry.start(name, settings)
+        failpoint.arm(settings.failpoints)
+        if settings.failpoints:
+            telemetry.log.warning("failpoints.armed", service=name, folder=settings.failpoints)
+        uvloop.run(_serve(name, lambda: build(settings)))
     except SettingsError as error:
         sys.stderr.write(f"paymesh {name} cannot start:\n" + "".join(f"  - {fault}\n" for fault in error.faults))
         sys.exit(EXIT_BAD_INPUT)
-    sys.setswitchinterval(0.001)  # the loop and the batcher share one interpreter lock: neither may hold it for long
-    telemetry.start(name, settings)
-    uvloop.run(_serve(name, lambda: build(settings)))
 
 
 async def _serve(name: str, build: Callable[[], Any]) -> None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from confluent_kafka import KafkaException
 
 from services.contract.load import contract
-from services.platform import telemetry
+from services.platform import failpoint, telemetry
 from services.platform.broker import Backlog, EventProducer, Header, Record
 from services.platform.database import failure_of
 
@@ -197,6 +197,7 @@ class Relay:
         # Ids of two processes do not tell which event of a thing came first; versions do.
         rows = sorted(found, key=lambda row: row.version)
         arrived = producer.publish([self._record(row) for row in rows])
+        failpoint.reach("P12", self._service)
         self._mark([row for row, has in zip(rows, arrived, strict=True) if has])
         if not all(arrived):
             raise KafkaException(f"{arrived.count(False)} of {len(rows)} events did not arrive")

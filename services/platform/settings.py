@@ -62,6 +62,7 @@ class ServiceSettings:
     log_level: str = setting("Lowest level that is logged.", "info", words=("debug", "info", "warning", "error"))
     trace_ratio: float = setting("Share of calls that are traced where the caller did not decide.", 0.01, low=0, high=1)
     metrics_port: int = setting("Loopback port that Prometheus scrapes; 0: none.", 0, low=0, high=65535)
+    failpoints: str = setting("Folder whose files name the points where a test kills the service; empty: none.", "")
 
 
 def load(cls: type[T], environ: Mapping[str, str] = os.environ) -> T:

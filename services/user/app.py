@@ -11,14 +11,15 @@ from services.kernel.ids import IdMaker
 from services.platform import cache
 from services.platform.batcher import Batcher, Handler
 from services.platform.database import Database
+from services.platform.durability import check_durable
 from services.platform.idempotency import business_reasons
 from services.platform.jobs import Every
-from services.platform.process import App, Closing
+from services.platform.masterkey import MasterKey
+from services.platform.process import App, Closing, Opening
 from services.platform.reads import ReadPool
 from services.platform.relay import Relay
 from services.platform.revocation import RevokedSessions
 from services.user import jobs, mapping, usecases
-from services.user.adapters.keys import MasterKey
 from services.user.adapters.passwords import Argon2Passwords
 from services.user.adapters.redis import RedisCache, RedisRevocations
 from services.user.adapters.tokens import Es256Signer, RandomSecrets
@@ -39,7 +40,7 @@ def build(settings: Settings) -> App:
     clock = SystemClock()
     ids = IdMaker(clock, settings.instance)
     database = Database(settings.database_url or f"sqlite:///{settings.data / 'user.db'}")
-    redis, master = cache.connect(settings.redis_url), MasterKey(settings.data / "keys" / "user.key")
+    redis, master = cache.connect(settings.redis_url), MasterKey(settings.data / "keys", NAME)
     relay = Relay(NAME, database, (outbox, relay_lease), settings.kafka, clock, unread_max=settings.relay_unread_max)
     ports = Ports(
         store=SqlStore(database, ids),
@@ -72,6 +73,7 @@ def build(settings: Settings) -> App:
         settings=settings,
         register=partial(rpc.add_UserServiceServicer_to_server, servicer),
         parts=(
+            Opening(partial(check_durable, database)),
             Closing(database.stop),
             Closing(redis.close),
             revoked,

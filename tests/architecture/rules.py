@@ -79,14 +79,6 @@ ENTRY_POINTS = {
 }
 """Names that are looked up in a module which is itself found by name."""
 
-WIRED_LATER = (
-    "services/payment/adapters/*",  # Alipay, WeChat Pay, cards and the vault stand, their pipelines do not yet
-    "services/payment/adapters/*/*",
-    "services/payment/ports/*",  # what these adapters answer
-    "services/sandbox/*",  # the outside world that they are tried against
-    "services/sandbox/*/*",
-)
-
 MODULE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
 MAIN_LINES_MAX = 15
@@ -261,7 +253,7 @@ def unused(tree: Tree) -> Iterator[str]:
     modules = {path: tree.parsed(path) for path in tree.modules("services")}
     named = {name for path, module in modules.items() for name in _named_abroad(module, path.parts[1])}
     for path, module in modules.items():
-        if path.name in GENERATED or "migrations" in path.parts or any(map(path.match, WIRED_LATER)):
+        if path.name in GENERATED or "migrations" in path.parts:
             continue
         dotted = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
         for node in module.body:

@@ -41,7 +41,9 @@ def _skeleton(root: Path, extra: dict[str, str]) -> None:
     files = {"services/__init__.py": ""}
     files |= {f"services/{package}/__init__.py": "" for package in PACKAGES}
     files |= {f"services/{room}/{piece}.py": "" for room in ROOMS for piece in FURNITURE}
-    files |= {"services/platform/wires.py": "import redis, httpx, cryptography, sqlalchemy, pymysql, alembic, grpc"}
+    files |= {
+        "services/platform/wires.py": "import redis, httpx, httpcore, cryptography, obstore, sqlalchemy, pymysql, alembic, grpc"
+    }
     files |= {"services/mesh/envoy.py": "import envoy_data_plane"}
     files |= {"services/payment/store.py": "import sqlalchemy", "services/payment/mapping.py": "import paymesh"}
     planted(root, files | extra)

@@ -407,6 +407,7 @@ MAY_BE_LEFT_OUT = {
     "request_id": "the header carries the key",
     "phone": "not everybody has one",
     "note": "a remark",
+    "description": "a remark",
     "current_password": "asked for by a rule of the message where it is needed",
     "user_id": "0 means nobody with an account",
     "expected_version": "0 means whatever is there",

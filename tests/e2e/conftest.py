@@ -10,15 +10,24 @@ import pytest
 
 from tests.e2e.clients import Cast, Native, People, Plane, Rest, Shop, native
 from tests.e2e.mesh import Mesh
+from tests.receiver import Receiver
 
 _RUNNING: list[Mesh] = []
 
 
 @pytest.fixture(scope="session")
-def mesh() -> Iterator[Mesh]:
+def receiver() -> Iterator[Receiver]:
+    """The merchant's server, which the mesh may call."""
+    with Receiver() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def mesh(receiver: Receiver) -> Iterator[Mesh]:
     """A mesh that every test of the session shares; its end by SIGINT must be orderly and leave nothing behind."""
     running = Mesh()
-    running.start()
+    # Hours of providers are seconds.
+    running.start(PAYMESH_SANDBOX_TIME_SCALE="0.001", PAYMESH_WEBHOOK_ALLOW=receiver.place)
     _RUNNING.append(running)
     yield running
     _RUNNING.remove(running)

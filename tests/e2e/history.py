@@ -29,6 +29,7 @@ class Operation:
     """One intention of one client. ``outcome`` is ok, fail or unknown, in Jepsen's words.
 
     ``doubts`` says why an attempt left it unknown: an HTTP status with its reason, or what the connection did.
+    ``token`` is whose it is, ``known_ms`` the wall clock when it was known.
     """
 
     method: str
@@ -40,6 +41,13 @@ class Operation:
     doubts: list[str] = field(default_factory=list)
     answer: dict[str, Any] = field(default_factory=dict)
     content: bytes = b""
+    token: str = field(default="", repr=False)
+    known_ms: float = 0
+
+    def __str__(self) -> str:
+        """Say what came of it in a line."""
+        said = self.content.decode()[:300] if self.outcome == "ok" else self.reason
+        return f"{self.method} {self.key}: {self.outcome} {said} after {self.attempts} attempts {dict(Counter(self.doubts))}"
 
 
 class Clients:
@@ -72,7 +80,7 @@ class Clients:
 
     async def until_known(self, method: str, body: Mapping[str, Any], token: str, key: str = "") -> Operation:
         """Call a method with the same key until the answer is one; what stays unknown is told by the history."""
-        operation = Operation(method, key, body)
+        operation = Operation(method, key, body, token=token)
         self.history.append(operation)
         deadline = time.monotonic() + PATIENCE_S
         while operation.outcome == "unknown" and time.monotonic() < deadline:
@@ -85,6 +93,7 @@ class Clients:
                 operation.doubts.append(type(error).__name__)
                 continue
             _learn(operation, answer)
+        operation.known_ms = time.time() * 1000
         return operation
 
 

@@ -19,7 +19,7 @@ from services.contract.model import Auth
 from services.kernel.clock import SystemClock
 from services.kernel.ids import IdMaker
 from services.platform.database import Database
-from services.user.adapters.keys import MasterKey
+from services.platform.masterkey import MasterKey
 from services.user.adapters.tokens import Es256Signer
 from services.user.store import SqlStore
 from tests.e2e.clients import Cast, Native, People, Plane, Rest, Shop, some_key
@@ -71,7 +71,7 @@ def test_without_its_scope_a_method_is_refused(plane: Plane, cast: Cast) -> None
 def signer(mesh: Mesh) -> Es256Signer:
     """The very key that the mesh trusts: a token is refused for what it says, not for who signed it."""
     database = Database(mesh.record["databases"]["user"], readers=1)
-    signing = Es256Signer(MasterKey(mesh.data / "keys" / "user.key"))
+    signing = Es256Signer(MasterKey(mesh.data / "keys", "user"))
     signing.load(SqlStore(database, IdMaker(SystemClock(), 99)).signing_keys())
     database.stop()
     return signing

@@ -200,15 +200,16 @@ def test_dead_envoy_is_started_again(mesh: Mesh, people: People, shop: Shop) -> 
 
 
 @pytest.mark.timeout(300)
-def test_demo_does_the_main_job() -> None:
+@pytest.mark.parametrize("method", ["balance", "alipay", "wechat", "bank_card"])
+def test_demo_does_the_main_job(method: str) -> None:
     """0: a person registers, pays, is told and refunded, the books hold, and no process or folder stays."""
     before = {each.pid for each in psutil.process_iter()}
-    said = paymesh("demo", "--json", seconds=240)
+    said = paymesh("demo", "--method", method, "--json", seconds=240)
     assert said.returncode == 0, said.stdout + said.stderr
     steps: list[dict[str, Any]] = [json.loads(line) for line in said.stdout.splitlines()]
     assert all(each["ok"] for each in steps)
     titles = [each["step"] for each in steps]
-    wanted = ("person pays from the balance", "e-mail arrives", "whole payment is refunded", "the books are checked")
+    wanted = (f"person pays by {method}", "e-mail arrives", "whole payment is refunded", "the books are checked")
     assert [title for title in titles if title in wanted] == list(wanted)
     assert titles[-1] == "everything is gone again"
     mine = [

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import signal
-import socket
 import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +18,8 @@ import pytest
 
 from tests.e2e.clients import People, Person, Rest, Shop, cny
 from tests.e2e.history import Clients, Operation
-from tests.e2e.mesh import Mesh, until
+from tests.e2e.mesh import Mesh
+from tests.e2e.recovery import admin, every, restarted, serving, settled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +34,6 @@ ORDERS = 36
 IN_FLIGHT = 20
 PRICE, TOP_UP = 700, 1_000_000
 RESTART_S = 1.0
-SETTLE_S = 60.0
 _ACTIVE = "cluster.service.upstream_rq_active"
 """Requests that the Envoy beside a service has sent to it and has no answer to."""
 
@@ -90,7 +87,7 @@ async def test_books_are_right_after_every_service_was_killed_three_times(
     for _ in range(KILLS):
         for instance in INSTANCES:
             await _burst(run, instance)
-    took_s, examined = _settled(run)
+    took_s, examined = settled(run.mesh)
     await _replayed(run)
     with capsys.disabled():
         sys.stdout.write(_summary(run, took_s, examined))
@@ -117,7 +114,7 @@ def _buyers(rest: Rest, people: People) -> list[Person]:
 
 async def _burst(run: Run, instance: str) -> None:
     """Pay ORDERS orders at once and kill an instance in the middle; returns when every client knows."""
-    await _serving(run.mesh, instance)
+    await serving(run.mesh, instance)
     orders = await _ordered(run)
     queue = list(zip(orders, cycle((False, False, False, True)), strict=False))
     service = instance.rpartition("-")[0]
@@ -138,7 +135,7 @@ async def _burst(run: Run, instance: str) -> None:
     waiting = in_flight["payment"]
     run.mesh.kill(instance)
     began = time.monotonic()
-    restarting = asyncio.create_task(_restarted(run.mesh, instance, dead))
+    restarting = asyncio.create_task(restarted(run.mesh, instance, dead))
     await asyncio.gather(*paying)
     known_s = time.monotonic() - began
     for each in pressing:
@@ -198,72 +195,17 @@ async def _press(run: Run, service: str, number: int) -> None:
             await asyncio.sleep(0.1)
 
 
-def _admin(mesh: Mesh, node_id: str, path: str) -> Any:  # noqa: ANN401 - JSON
-    (at,) = [each["admin"] for group in mesh.record["envoys"].values() for each in group if each["id"] == node_id]
-    return httpx.get(f"http://{at}{path}", trust_env=False, timeout=5).raise_for_status().json()
-
-
 async def _sent_to(mesh: Mesh, instance: str) -> int:
     """Return how many requests an instance that is stopped has; a moment is waited for the first."""
     for _ in range(50):
-        stats = await asyncio.to_thread(_admin, mesh, instance, f"/stats?format=json&filter=^{_ACTIVE}$")
+        stats = await asyncio.to_thread(admin, mesh, instance, f"/stats?format=json&filter=^{_ACTIVE}$")
         if count := sum(int(each["value"]) for each in stats["stats"]):
             return count
         await asyncio.sleep(0.01)
     return 0
 
 
-async def _restarted(mesh: Mesh, instance: str, dead: int) -> float:
-    """Wait until the supervisor has started it again; returns how long that took, in seconds."""
-    began = time.monotonic()
-    while mesh.pid(instance) in {0, dead}:
-        await asyncio.sleep(0.02)
-        assert time.monotonic() - began < 10, f"{instance} was not started again"
-    return time.monotonic() - began
-
-
-async def _serving(mesh: Mesh, instance: str) -> None:
-    """Wait until an instance takes connections and the edge sends it requests (again)."""
-    service = instance.rpartition("-")[0]
-    (place,) = [each for each in mesh.record["services"][service] if each["name"] == instance]
-    deadline = time.monotonic() + 40
-    while not (_accepts(place["socket"]) and _is_balanced_to(mesh, service, place["mesh"])):
-        assert time.monotonic() < deadline, f"{instance} did not come back into the balancing"
-        await asyncio.sleep(0.1)
-
-
-def _accepts(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(path) == 0
-
-
-def _is_balanced_to(mesh: Mesh, service: str, address: str) -> bool:
-    for cluster in _admin(mesh, "edge-1", "/clusters?format=json")["cluster_statuses"]:
-        if cluster["name"] == service:
-            for host in cluster.get("host_statuses", []):
-                at = host["address"]["socket_address"]
-                if f"{at['address']}:{at['port_value']}" == address:
-                    return bool(host["health_status"] == {"eds_health_status": "HEALTHY"})
-    return False
-
-
 # -- Afterwards -------------------------------------------------------------------------------------------------------
-
-
-def _settled(run: Run) -> tuple[float, int]:
-    """Wait until verify holds with nothing on its way; returns how long it took and how many rows it examined."""
-    said: dict[str, Any] = {}
-
-    def holds() -> bool:
-        code, found = run.mesh.verify("--settled")
-        said.update(found)
-        return code == 0
-
-    try:
-        took_s = until(holds, SETTLE_S)
-    except AssertionError:
-        raise AssertionError(f"not settled within {SETTLE_S:g} s: {json.dumps(said['faults'], indent=1)}") from None
-    return took_s, sum(each["examined"] for each in said["findings"])
 
 
 async def _replayed(run: Run) -> None:
@@ -282,13 +224,14 @@ def _booked(run: Run) -> None:
         paid = {str(one.body["order_id"]): one.answer["payment"]["id"] for one in done}
         assert len(paid) == len(done), "an order was paid twice"
         back = [one for who, one in run.refunds if who is buyer and one.outcome == "ok"]
-        booked = [each for each in _all(run, "ListPayments", "payments", buyer) if each["status"] != "STATUS_FAILED"]
+        listed = every(run.shop.plane, "ListPayments", "payments", buyer.token)
+        booked = [each for each in listed if each["status"] != "STATUS_FAILED"]
         assert len(booked) == len(paid)
         assert {each["order_id"]: each["id"] for each in booked} == paid
         assert sum(int(each["refunded"]["minor_units"]) for each in booked) == len(back) * (PRICE // 2)
         wanted = (TOP_UP if buyer is not run.buyers[0] else 0) - PRICE * len(paid) + PRICE // 2 * len(back)
         assert run.shop.balance(buyer) == wanted
-        for order in _all(run, "ListUserOrders", "orders", buyer, user_id=buyer.id):
+        for order in every(run.shop.plane, "ListUserOrders", "orders", buyer.token, user_id=buyer.id):
             assert order["status"] == ("STATUS_PAID" if order["id"] in paid else "STATUS_PENDING")
             assert order["payment_id"] == paid.get(order["id"], "0")
     refused = Counter(one.reason for _, one in run.payments if one.outcome == "fail")
@@ -296,18 +239,6 @@ def _booked(run: Run) -> None:
     paid_orders = {str(one.body["order_id"]) for _, one in run.payments if one.outcome == "ok"}
     poor = run.buyers[0]
     assert paid_orders == {order for order, who in run.orders.items() if who is not poor}
-
-
-def _all(run: Run, method: str, name: str, who: Person, **body: str) -> list[dict[str, Any]]:
-    """Read every page of a list."""
-    read = partial(run.shop.plane.call, method, token=who.token)
-    found, token = [], ""
-    while True:
-        page = read({**body, "page_size": 100, "page_token": token})
-        found += page[name]
-        token = page["next_page_token"]
-        if not token:
-            return found
 
 
 def _summary(run: Run, took_s: float, examined: int) -> str:

@@ -9,12 +9,14 @@ from typing import Any
 
 import httpx
 import pytest
+from standardwebhooks import Webhook
 
 from services.contract.load import contract
 from tests.e2e.broker import missing
 from tests.e2e.clients import PASSWORD, People, Person, Rest, Shop, cny
 from tests.e2e.mesh import Mesh, until
 from tests.e2e.refusals import Refused
+from tests.receiver import Receiver, answer
 
 ROUTES = {
     ("POST", "/api/users/register"),
@@ -58,6 +60,7 @@ class Walk:
     people: People
     shop: Shop
     mesh: Mesh
+    receiver: Receiver
     events: set[tuple[str, str]] = field(default_factory=set)
 
     def get(self, path: str, who: Person | None = None) -> dict[str, Any]:
@@ -74,8 +77,8 @@ class Walk:
 
 
 @pytest.fixture
-def walk(rest: Rest, people: People, shop: Shop, mesh: Mesh) -> Walk:
-    return Walk(rest, people, shop, mesh)
+def walk(rest: Rest, people: People, shop: Shop, mesh: Mesh, receiver: Receiver) -> Walk:
+    return Walk(rest, people, shop, mesh, receiver)
 
 
 def test_every_route_and_every_topic(walk: Walk) -> None:
@@ -85,6 +88,7 @@ def test_every_route_and_every_topic(walk: Walk) -> None:
     _payments(walk, person)
     _risk(walk)
     _notifications(walk, person)
+    _webhooks(walk, person)
     _config(walk)
     _gateway(walk)
     _sessions(walk)
@@ -236,6 +240,33 @@ def _notifications(walk: Walk, person: Person) -> None:
         "messages"
     ]
     assert [each["text"] for each in received] == ["Your code is 042."]
+
+
+def _webhooks(walk: Walk, person: Person) -> None:
+    operator, sku, receiver = walk.people.operator, f"hat-{uuid.uuid4().hex[:8]}", walk.receiver
+    body = {"url": f"http://{receiver.place}/hook", "event_types": ["order.created"], "description": "the shop"}
+    made = walk.post("/api/webhooks", body, operator, key=f"hook-{sku}")
+    assert walk.post("/api/webhooks", body, operator, key=f"hook-{sku}") == made
+    path = f"/api/webhooks/{made['endpoint']['id']}"
+    turned = walk.post(f"{path}/secret", {}, operator, key=f"turn-{sku}")
+    assert walk.get("/api/webhooks", operator)["endpoints"] == [turned["endpoint"]]
+    receiver.script = [answer(410)]
+    walk.shop.stock(sku, price=2_500)
+    order = walk.shop.order(person, sku)
+    until(lambda: walk.get(f"{path}/deliveries", operator)["deliveries"])
+    until(lambda: walk.get("/api/webhooks", operator)["endpoints"][0]["disable_reason"] == "gone")
+    (failed,) = walk.get(f"{path}/deliveries", operator)["deliveries"]
+    assert (failed["status"], failed["failure"]) == ("STATUS_FAILED", "answered 410")
+    assert walk.put(path, {"enabled": True}, operator)["endpoint"]["enabled"] is True
+    again = walk.post(f"/api/webhooks/deliveries/{failed['id']}/resend", {}, operator)["delivery"]
+    assert (again["status"], again["webhook_id"]) == ("STATUS_PENDING", failed["webhook_id"])
+    until(lambda: walk.get(f"{path}/deliveries", operator)["deliveries"][0]["status"] == "STATUS_DELIVERED")
+    assert receiver.ids == [failed["webhook_id"]] * 2
+    _, headers, sent = receiver.requests[-1]
+    for secret in (made["secret"], turned["secret"]):
+        assert Webhook(secret).verify(sent, headers)["data"]["order_id"] == order["id"]
+    assert walk.rest.do("DELETE", path, token=operator.token) == {}
+    assert walk.get("/api/webhooks", operator)["endpoints"] == []
 
 
 def _config(walk: Walk) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
@@ -27,15 +28,20 @@ from services.payment.domain import (
     Payment,
     Point,
     Posting,
+    Purse,
     Refund,
     Review,
+    SavedPaymentMethod,
+    TrialBalanceLine,
 )
+from services.payment.domain.bill import Late
 from services.payment.domain.card import Card
 from services.payment.domain.ledger import MAY_BE_NEGATIVE
 from services.payment.domain.payment import Step
 from services.payment.ports import CancelledOrder, Change, Deed, Look, Outside, Ports, Render, ToAssess
 from services.payment.ports.provider import Provider
 from services.platform.idempotency import business_reasons
+from tests.fakes.bills import BillRows, FakeBills, FakeFiles
 from tests.fakes.cards import FakeCards, FakeKeys
 
 _NOTHING = Money("CNY", 0)
@@ -86,6 +92,7 @@ class Rows:
     callbacks: dict[tuple[Method, str], int] = field(default_factory=dict)
     reviews: dict[int, Review] = field(default_factory=dict)
     audit: list[Deed] = field(default_factory=list)
+    bills: BillRows = field(default_factory=BillRows)
     held: dict[Scope, bytes] = field(default_factory=dict)
     """Keys whose answer comes later, with the fingerprint of their request."""
 
@@ -139,18 +146,25 @@ class FakeTransaction:
         return set(notices) & self._rows.callbacks.keys()
 
     def reviews(self, payment_ids: Iterable[int]) -> list[Review]:
-        """Return the reviews of payments that are not decided."""
+        """Return every review of the payments and of their refunds."""
         wanted = set(payment_ids)
-        return [
-            replace(r)
-            for r in self._rows.reviews.values()
-            if r.payment_id in wanted and r.status != states.REVIEW_DECIDED
-        ]
+        return [replace(r) for r in self._rows.reviews.values() if r.payment_id in wanted]
 
-    def review(self, review_id: int) -> Review | None:
-        """Return a review."""
-        found = self._rows.reviews.get(review_id)
-        return None if found is None else replace(found)
+    def booked(self, reference_ids: Iterable[int]) -> dict[int, set[str]]:
+        """Return what ledger transactions are about -> their kinds."""
+        wanted, kinds = set(reference_ids), dict[int, set[str]]()
+        for kind, reference_id in self._rows.postings:
+            if reference_id in wanted:
+                kinds.setdefault(reference_id, set()).add(kind)
+        return kinds
+
+    def bill_turn(self, method: Method) -> tuple[int, int]:
+        """Return how many bills of a provider there are, and how many of their differences wait for the books."""
+        return self._rows.bills.turn(method)
+
+    def late(self, method: Method) -> list[Late]:
+        """Return what earlier bills had and the books did not, and now do."""
+        return self._rows.bills.late(self._rows, method)
 
     def live_payments(self, order_ids: Iterable[int]) -> dict[int, int]:
         """Return order id -> id of its payment that is live or captured."""
@@ -198,8 +212,12 @@ class FakeTransaction:
         rows.refunds |= change.changed_refunds
         rows.attempts |= {a.id: replace(a) for a in (*change.new_attempts, *change.changed_attempts.values())}
         rows.callbacks |= {(c.provider, c.notice_id): change.now_ms for c in change.callbacks}
-        rows.reviews |= {r.id: replace(r) for r in (*change.new_reviews, *change.changed_reviews)}
+        rows.reviews |= {r.id: replace(r) for r in (*change.new_reviews, *change.changed_reviews.values())}
+        two = [r for r in rows.reviews.values() if r.status == states.REVIEW_DECIDED]
+        _check(all(r.decider_id != r.proposer_id for r in two), "reviews_two_people")
         rows.audit += change.audit
+        if change.bills is not None:
+            rows.bills.write(change.bills)
         if change.book is not None:
             self._book(change)
         rows.events += [
@@ -287,9 +305,29 @@ class FakeStore:
         """Read a refund."""
         return self.rows.refunds.get(refund_id)
 
+    def trial_balance(self) -> list[TrialBalanceLine]:
+        """Add up the ledger by kind of account and currency, in this order."""
+        entries = [entry for posting in self.rows.postings.values() for entry in posting.entries]
+        lines = []
+        for kind, currency in sorted({(e.account.kind, e.account.currency_code) for e in entries}):
+            ours = [e for e in entries if (e.account.kind, e.account.currency_code) == (kind, currency)]
+            debits, credits_ = -sum(min(e.amount, 0) for e in ours), sum(max(e.amount, 0) for e in ours)
+            lines.append(TrialBalanceLine(kind, currency, len({e.account for e in ours}), debits, credits_))
+        return lines
+
     def payments_of_refunds(self, refund_ids: Iterable[int]) -> dict[int, int]:
         """Return refund id -> id of its payment, of those that exist."""
         return {i: self.rows.refunds[i].payment_id for i in refund_ids if i in self.rows.refunds}
+
+    def reviews_from(self, page: Page, *, decided: bool) -> list[Review]:
+        """Read a page of reviews, oldest first, one more than it holds; with ``decided`` also those."""
+        after = page.after_id() or 0
+        found = [r for i, r in sorted(self.rows.reviews.items()) if i > after]
+        return [r for r in found if decided or r.status != states.REVIEW_DECIDED][: page.limit]
+
+    def payments_of_reviews(self, review_ids: Iterable[int]) -> dict[int, int]:
+        """Return review id -> id of its payment, of those that exist."""
+        return {i: self.rows.reviews[i].payment_id for i in review_ids if i in self.rows.reviews}
 
     def has_due(self, now_ms: int) -> bool:
         """Whether an attempt is due."""
@@ -400,15 +438,77 @@ class FakeCache:
 
 
 class FakeSavedCards:
-    """Vault, saved cards and relay of verification values in one: ``saved`` has (user, payment method or None) -> card."""
+    """The cards that users keep, beside the rows of a vault."""
 
-    def __init__(self) -> None:
+    def __init__(self, vault: FakeCards | None = None) -> None:
         """Keep none."""
+        self.vault = vault or FakeCards()
+        self.methods: dict[int, SavedPaymentMethod] = {}
         self.saved: dict[tuple[int, int | None], Card] = {}
+        """Cards that a test puts here by their name, (user, payment method or None), and that nothing else knows of."""
 
     def find(self, wanted: Iterable[tuple[int, int | None]]) -> dict[tuple[int, int | None], Card]:
         """Return those of the cards that are kept."""
-        return {name: self.saved[name] for name in wanted if name in self.saved}
+        named = self.saved | {(m.user_id, m.id): m.card for m in self.methods.values()}
+        named |= {(m.user_id, None): m.card for m in self.methods.values() if m.is_default}
+        return {name: named[name] for name in wanted if name in named}
+
+    def methods_of(self, user_id: int, page: Page) -> list[SavedPaymentMethod]:
+        """Read a page of a user's cards, newest first, one more than it holds."""
+        found = [m for m in self.methods.values() if m.user_id == user_id and _follows(m.id, page)]
+        return sorted(found, key=lambda m: -m.id)[: page.limit]
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[FakeSavedCardsTransaction]:
+        """Begin a transaction."""
+        yield FakeSavedCardsTransaction(self)
+
+    def sweep(self, after: str, before_ms: int, limit: int) -> str:
+        """Look at the ``limit`` cards of the vault behind the token ``after``; forget the old ones that nobody keeps."""
+        seen = sorted(token for token in self.vault.rows if token > after)[:limit]
+        kept = {m.card.token for m in self.methods.values()}
+        for token in set(seen) - kept:
+            if self.vault.rows[token].create_ms < before_ms:
+                del self.vault.rows[token]
+        return seen[-1] if len(seen) == limit else ""
+
+
+class FakeSavedCardsTransaction:
+    """Writes when it is told to; ``commit`` makes it the store's."""
+
+    def __init__(self, store: FakeSavedCards) -> None:
+        """Begin."""
+        self._store, self._methods, self._forgotten = store, dict(store.methods), set[str]()
+
+    def purses(self, user_ids: Iterable[int]) -> dict[int, Purse]:
+        """Return the cards of users; who has none has an empty purse."""
+        return {user: Purse(user, [m for m in self._methods.values() if m.user_id == user]) for user in user_ids}
+
+    def in_vault(self, tokens: AbstractSet[str]) -> set[str]:
+        """Return those of the cards that the vault has."""
+        return set(tokens) & self._store.vault.rows.keys()
+
+    def held_beside(self, tokens: AbstractSet[str], user_ids: AbstractSet[int]) -> set[str]:
+        """Return those of the tokens that users other than ``user_ids`` keep."""
+        return set(tokens) & {m.card.token for m in self._methods.values() if m.user_id not in user_ids}
+
+    def write(self, purses: Iterable[Purse], forgotten: AbstractSet[str]) -> None:
+        """Write what changed, or break as a database would."""
+        for purse in purses:
+            for gone in purse.removed:
+                del self._methods[gone.id]
+            self._methods |= {m.id: m for m in (*purse.changed, *purse.added)}
+        kept = list(self._methods.values())
+        _check(len({(m.user_id, m.card.token) for m in kept}) == len(kept), "payment_methods_once")
+        defaults = [m.user_id for m in kept if m.is_default]
+        _check(len(set(defaults)) == len(defaults), "payment_methods.default_user_id")
+        self._forgotten |= forgotten
+
+    def commit(self) -> None:
+        """Make it the store's."""
+        self._store.methods = self._methods
+        for token in self._forgotten:
+            self._store.vault.rows.pop(token, None)
 
 
 class FakeAlarm:
@@ -451,6 +551,7 @@ class World:
     alarm: FakeAlarm = field(default_factory=FakeAlarm)
     providers: dict[Method, Provider] = field(default_factory=dict)
     reached: list[tuple[str, str]] = field(default_factory=list)
+    files: FakeFiles = field(default_factory=FakeFiles)
 
     def __post_init__(self) -> None:
         """Put them together."""
@@ -469,13 +570,15 @@ class World:
             outside=Outside(
                 providers=self.providers,
                 cards=self.cards,
-                vault=CardVault(FakeCards(), FakeKeys()),
+                vault=CardVault(self.cards.vault, FakeKeys()),
                 cvvs=MemoryCvvRelay(SystemClock()),
+                files=self.files,
                 jitter=lambda: 1.0,
                 instance=1,
                 pay_window_ms=900_000,
                 capture_window_ms=604_800_000,
             ),
+            bills=FakeBills(self.store),
             alarm=self.alarm,
             reach=lambda point, label: self.reached.append((point, label)),
         )
@@ -489,5 +592,6 @@ RENDER = Render(
     lambda payment, refund: _payment_text(payment) + f" {refund.refund_no}".encode(),
     _balance_text,
     _balance_text,
+    lambda review: f"{review.id} {review.status} {review.decision}".encode(),
 )
 """Answers that a test can read."""

@@ -261,8 +261,11 @@ class Mesh:
 
     def rest(self, *, http2: bool = False) -> httpx.Client:
         """Make an HTTP client of the edge."""
-        trust = ssl.create_default_context(cadata=self.authority.cert_pem)
-        return httpx.Client(base_url=f"https://{self.edge.rest}", verify=trust, http2=http2, timeout=20)
+        return httpx.Client(base_url=f"https://{self.edge.rest}", verify=self.trust(), http2=http2, timeout=20)
+
+    def trust(self) -> ssl.SSLContext:
+        """Trust the edge alone."""
+        return ssl.create_default_context(cadata=self.authority.cert_pem)
 
     def grpc_edge(self) -> grpc.Channel:
         """Make a native gRPC channel to the edge."""

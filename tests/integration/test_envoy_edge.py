@@ -198,6 +198,50 @@ def test_431_when_headers_are_over_16_kib(mesh: Mesh, rest: httpx.Client) -> Non
     assert rest.get("/api/payments/7", headers={**_bearer(mesh), "a": "b" * 17_000}).status_code == 431
 
 
+UNREADABLE = [
+    ("foo-bin", "!!"),
+    ("grpc-trace-bin", "a,b"),
+    ("grpc-status", "x"),
+    ("grpc-previous-rpc-attempts", "x"),
+    ("grpc-retry-pushback-ms", "x"),
+    ("grpc-encoding", "zip"),
+    ("grpc-timeout", "soon"),
+    ("grpc-timeout", "999999999H"),
+]
+"""Headers for which a gRPC server ends the stream without a word, as if it were dead."""
+
+
+@pytest.mark.parametrize(("name", "value"), UNREADABLE)
+def test_header_that_a_service_cannot_read_harms_nobody(mesh: Mesh, name: str, value: str) -> None:
+    """REST means nothing by it; a gRPC client's is dropped or refused. No instance looks ill because of it."""
+    failures = _stat(mesh, "cluster.payment.upstream_rq_5xx") + _stat(mesh, "cluster.payment.upstream_rq_rx_reset")
+    with mesh.rest() as rest:
+        assert rest.get("/api/payments/7", headers={**_bearer(mesh), name: value}).status_code == 200
+    with httpx.Client(base_url=f"https://{mesh.edge.grpc}", verify=mesh.trust(), http1=False, http2=True) as native:
+        headers = {**_bearer(mesh), "content-type": "application/grpc", "te": "trailers", name: value}
+        path = "/paymesh.payment.v1.PaymentService/GetPayment"
+        answer = native.post(path, content=b"\0\0\0\0\2\x08\x07", headers=headers)
+        if name in {"grpc-encoding", "grpc-timeout"}:
+            assert (answer.headers["grpc-status"], answer.headers["grpc-message"][:8]) == ("3", "The body")
+        else:
+            assert answer.content[5:] == b"\n\x02\x08\x07"
+    after = _stat(mesh, "cluster.payment.upstream_rq_5xx") + _stat(mesh, "cluster.payment.upstream_rq_rx_reset")
+    assert after == failures
+
+
+def test_native_grpc_may_be_compressed_and_hurried(mesh: Mesh, native: grpc.Channel) -> None:
+    """What a client of gRPC properly says of its call is heard."""
+    request, token = payment.GetPaymentRequest(id=7), _native(mesh.token())
+    get = PaymentServiceStub(native).GetPayment
+    for how in ({"compression": grpc.Compression.Gzip}, {"compression": grpc.Compression.Deflate}, {}):
+        assert get(request, timeout=1.5, metadata=token, **how).payment.id == 7  # type: ignore[arg-type] # a keyword of grpc
+
+
+def _stat(mesh: Mesh, name: str) -> int:
+    found = httpx.get(f"{mesh.admin['edge-1']}/stats", params={"filter": f"^{name}$"}).text
+    return int(found.split(":")[1]) if found else 0
+
+
 def test_503_when_nobody_serves(mesh: Mesh, rest: httpx.Client) -> None:
     """No instance of the order service is known."""
     answer = rest.get("/api/orders/7", headers=_bearer(mesh))

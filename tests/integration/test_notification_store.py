@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,10 +18,21 @@ from services.kernel.idempotency import IdempotencyKey, Scope, Stored
 from services.kernel.ids import IdMaker
 from services.kernel.pages import page
 from services.notification import audit, states
-from services.notification import store as sql
 from services.notification.adapters.redis import RedisQueue
-from services.notification.domain import PUSH_AGAIN_MS, Channel, Contact, Notification, queued
+from services.notification.domain import (
+    Channel,
+    Contact,
+    Notification,
+    WebhookDelivery,
+    WebhookEndpoint,
+    pending,
+    queued,
+)
+from services.notification.domain.notification import PUSH_AGAIN_MS
+from services.notification.domain.webhook import SCHEDULE_MS
 from services.notification.ports import Queue, Store
+from services.notification.store import SqlStore, metadata
+from services.notification.store.tables import notifications, outbox
 from services.platform import migrations
 from services.platform.audit import Finding
 from services.platform.database import Database, Failure, failure_of
@@ -53,7 +64,7 @@ def store(request: pytest.FixtureRequest) -> Store:
     """Each store in turn."""
     if request.param == "fake":
         return FakeStore()
-    return sql.SqlStore(request.getfixturevalue("database"), IdMaker(SystemClock(), 1))
+    return SqlStore(request.getfixturevalue("database"), IdMaker(SystemClock(), 1))
 
 
 @pytest.fixture(params=["fake", "redis"])
@@ -70,6 +81,30 @@ def queue(request: pytest.FixtureRequest) -> Iterator[Queue]:
 def notification(number: int, user_id: int = 7, event_id: str | None = None, now_ms: int = NOW) -> Notification:
     return queued(number, user_id=user_id, channel=Channel.EMAIL, recipient="a@example.com", subject="问候 · Hello",
                   text="多行\ntext", now_ms=now_ms, event_id=event_id)  # fmt: skip
+
+
+def endpoint(number: int, *, enabled: bool = True) -> WebhookEndpoint:
+    return WebhookEndpoint(number, "https://shop.example/hook", ("order.paid", "payment.success"), "店 · shop", enabled,
+                           "" if enabled else "gone", b"\x00sealed\xff", b"", 0, NOW)  # fmt: skip
+
+
+def delivery(number: int, endpoint_id: int = 1, event_id: str = "", now_ms: int = NOW) -> WebhookDelivery:
+    event_id = event_id or f"payment-{number}"
+    return pending(number, endpoint_id=endpoint_id, event_id=event_id, topic="payment.success", body='{"店":1}',
+                   now_ms=now_ms)  # fmt: skip
+
+
+def post(store: Store, endpoints: Sequence[WebhookEndpoint], deliveries: Sequence[WebhookDelivery] = ()) -> None:
+    """Add endpoints and deliveries to them."""
+    with store.transaction() as tx:
+        tx.add_endpoints(endpoints)
+        tx.add_deliveries(deliveries)
+        tx.commit()
+
+
+def locked(store: Store, *delivery_ids: int) -> list[WebhookDelivery]:
+    with store.transaction() as tx:
+        return list(tx.lock_deliveries(delivery_ids).values())
 
 
 def add(store: Store, *made: Notification) -> None:
@@ -152,15 +187,113 @@ def test_list_has_the_newest_first(store: Store) -> None:
     assert [each.id for each in store.list_of(7, page(2, token))] == [1]
 
 
+def test_endpoint_is_read_as_it_was_written(store: Store) -> None:
+    """Every field, before and after a rotation and a switch; counted, and found among the enabled while it is."""
+    first, second = endpoint(1), endpoint(2, enabled=False)
+    post(store, [first, second])
+    assert list(store.endpoints(page(9, ""))) == [second, first]
+    assert (store.has_endpoint(2), store.has_endpoint(3)) == (True, False)
+    turned = first.rotated(b"another", NOW).switched(on=False, reason="operator")
+    with store.transaction() as tx:
+        assert (tx.endpoint_count(), tx.enabled_endpoints()) == (2, [first])
+        assert tx.lock_endpoints({2, 9}) == {2: second}
+        assert tx.lock_endpoints(()) == {}
+        tx.put_endpoints([turned, second.switched(on=True, reason="")])
+        tx.commit()
+    with store.transaction() as tx:
+        assert tx.lock_endpoints({1}) == {1: turned}
+        assert [each.id for each in tx.enabled_endpoints()] == [2]
+
+
+def test_delivery_is_read_as_it_was_written(store: Store) -> None:
+    """Every field, through failure, resend and success; pages have the newest first."""
+    post(store, [endpoint(1), endpoint(2)], [delivery(1), delivery(3), delivery(2), delivery(4, 2, "payment-1")])
+    rows = store.deliveries_of(1, page(2, ""))
+    assert list(rows) == [delivery(3), delivery(2), delivery(1)]
+    _, token = page(2, "").cut(rows, lambda each: each.id)
+    assert list(store.deliveries_of(1, page(2, token))) == [delivery(1)]
+    failed = delivery(1).claimed(NOW).given_up("answered 410")
+    again, taken = failed.resent(NOW + 7), delivery(2).claimed(NOW).delivered(NOW + 5)
+    for changed in ([failed, taken], [again]):
+        with store.transaction() as tx:
+            tx.put_deliveries(changed)
+            tx.commit()
+    assert locked(store, 1, 2, 9) == [again, taken]
+
+
+def test_due_deliveries_are_what_waits_longest(store: Store) -> None:
+    """Pending ones alone, when their time has come, and none to endpoints that have enough in work."""
+    old, new, done = delivery(3, now_ms=NOW - 5), delivery(1), delivery(2, now_ms=NOW - 9)
+    post(store, [endpoint(1), endpoint(2)], [old, new, done, delivery(4, 2, now_ms=NOW + 5)])
+    with store.transaction() as tx:
+        tx.put_deliveries([done.claimed(NOW).delivered(NOW)])
+        tx.commit()
+    assert store.due_deliveries(NOW - 6, 9, ()) == []
+    assert store.due_deliveries(NOW + 5, 9, ()) == [(3, 1), (1, 1), (4, 2)]
+    assert store.due_deliveries(NOW + 5, 1, (2,)) == [(3, 1)]
+    assert store.due_deliveries(NOW + 5, 9, [1]) == [(4, 2)]
+
+
+def test_pending_deliveries_are_given_up_together(store: Store) -> None:
+    """Those to some endpoints; what is at rest stays as it is."""
+    taken = delivery(2).claimed(NOW).delivered(NOW)
+    post(store, [endpoint(1), endpoint(2)], [delivery(1), delivery(2), delivery(3, 2)])
+    with store.transaction() as tx:
+        tx.put_deliveries([taken])
+        tx.give_up_deliveries([1], "disabled")
+        tx.give_up_deliveries([], "never")
+        tx.commit()
+    assert locked(store, 1, 2, 3) == [delivery(1).given_up("disabled"), taken, delivery(3, 2)]
+
+
+def test_endpoint_is_removed_with_its_deliveries(store: Store) -> None:
+    """And no other."""
+    post(store, [endpoint(1), endpoint(2)], [delivery(1), delivery(2, 2)])
+    with store.transaction() as tx:
+        tx.remove_endpoints([1])
+        tx.remove_endpoints([])
+        tx.commit()
+    assert not store.has_endpoint(1)
+    assert locked(store, 1, 2) == [delivery(2, 2)]
+
+
+def test_second_delivery_of_an_event_breaks_the_database(database: Database) -> None:
+    """Whatever the code does, an event goes to an endpoint once; and to none that is not there."""
+    store = SqlStore(database, IdMaker(SystemClock(), 1))
+    post(store, [endpoint(1)], [delivery(1)])
+    for wrong in (delivery(2, event_id="payment-1"), delivery(3, 9)):
+        with pytest.raises(sa.exc.IntegrityError) as raised:
+            post(store, [], [wrong])
+        assert failure_of(raised.value) is Failure.BREACH
+
+
+def test_audit_finds_deliveries_that_do_not_come_to_rest(database: Database) -> None:
+    """Pending longer than the whole schedule is a breach; with --settled, pending at all."""
+    store = SqlStore(database, IdMaker(SystemClock(), 1))
+    post(store, [endpoint(1)], [delivery(1), delivery(2), delivery(3, now_ms=NOW + 10)])
+    with store.transaction() as tx:
+        tx.put_deliveries([delivery(1).claimed(NOW).delivered(NOW)])
+        tx.commit()
+
+    def finding(now_ms: int, *, settled: bool = False) -> Finding:
+        with database.read() as connection:
+            return list(audit.invariants(connection, settled=settled, now_ms=now_ms))[-1]
+
+    assert finding(NOW + SCHEDULE_MS) == Finding("I7", "webhook deliveries at rest", 3, [], 2)
+    late = finding(NOW + SCHEDULE_MS + 1)
+    assert (late.breaches, late.pending) == (["webhook delivery 2 is still pending"], 1)
+    assert len(finding(NOW, settled=True).breaches) == 2
+
+
 def test_schema_is_what_the_migrations_make(database: Database) -> None:
     """No difference between the tables in code and a migrated database."""
     with database.read() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), sql.metadata) == []
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
 def test_second_notification_of_an_event_breaks_the_database(database: Database) -> None:
     """Whatever the code does, an event is told once."""
-    store = sql.SqlStore(database, IdMaker(SystemClock(), 1))
+    store = SqlStore(database, IdMaker(SystemClock(), 1))
     add(store, notification(1, event_id="order-1"))
     with pytest.raises(sa.exc.IntegrityError) as raised:
         add(store, notification(2, event_id="order-1"))
@@ -169,7 +302,7 @@ def test_second_notification_of_an_event_breaks_the_database(database: Database)
 
 def test_audit_finds_what_was_not_told(database: Database) -> None:
     """It holds over what the room writes, and breaks for an event without notification or a failure without event."""
-    store = sql.SqlStore(database, IdMaker(SystemClock(), 1))
+    store = SqlStore(database, IdMaker(SystemClock(), 1))
     add(store, notification(1, event_id="order-1"))
     with store.transaction() as tx:
         tx.mark([("order-1", "order.paid"), ("user-2", "user.updated")], NOW)
@@ -180,11 +313,11 @@ def test_audit_finds_what_was_not_told(database: Database) -> None:
         with database.read() as connection:
             return list(audit.invariants(connection, settled=False, now_ms=NOW))
 
-    assert [f.breaches for f in findings()] == [[]] * 4
-    assert [f.examined for f in findings()] == [1, 1, 1, 1]
+    assert [f.breaches for f in findings()] == [[]] * 5
+    assert [f.examined for f in findings()] == [1, 1, 1, 1, 0]
     with database.write() as connection:
-        connection.execute(sa.delete(sql.outbox))
-        connection.execute(sa.update(sql.notifications).values(event_id=None))
+        connection.execute(sa.delete(outbox))
+        connection.execute(sa.update(notifications).values(event_id=None))
         connection.commit()
     assert [b for f in findings() for b in f.breaches] == [
         "event order-1 of order.paid has 0 notifications",

@@ -1,16 +1,15 @@
-"""No oversell: two processes with a Batcher each, one SQLite file, two hundred orders of a stock of fifty."""
+"""No oversell: two processes with a Batcher each, one database, two hundred orders of a stock of fifty."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-import multiprocessing
 import random
 import time
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
-from threading import Barrier
+
+import pytest
 
 from paymesh.order.v1 import order_service_pb2 as pb
 from services.kernel.caller import Caller
@@ -25,10 +24,11 @@ from services.order.domain import Line
 from services.order.ports import Ports
 from services.order.store import SqlStore
 from services.order.usecases import CreateOrder, ExpireOrder, PaymentSucceeded, SetOrderStatus, SetStock
-from services.platform import migrations
 from services.platform.batcher import Batcher, Limits
 from services.platform.database import Database
 from tests.fakes.order import BUSINESS, FakeCache
+from tests.integration.engines import Engines
+from tests.integration.processes import Processes, together
 
 PRICE = Money("CNY", 100)
 
@@ -61,7 +61,7 @@ def outcome(answer: object) -> str:
     return answer.reason if isinstance(answer, DomainError) else type(answer).__name__
 
 
-def buy(url: str, instance: int, keys_of: int, both: Barrier) -> list[tuple[str, bytes]]:
+def buy(url: str, instance: int, keys_of: int) -> list[tuple[str, bytes]]:
     """Order 100 times from one process: the hot item, with others before and after it, in any order of lines.
 
     Ten at a time, so that two processes take turns. Returns (how it ended, the answer) for each. The idempotency keys
@@ -75,7 +75,7 @@ def buy(url: str, instance: int, keys_of: int, both: Barrier) -> list[tuple[str,
         skus = ["hot", *chance.sample(["a", "z", "m"], chance.randint(0, 2))]
         chance.shuffle(skus)
         commands.append(order(100 + n, *skus, key=f"key-{keys_of}-{n:04}"))
-    both.wait(60)
+    together()
     outcomes = list[object]()
     for n in range(0, 100, 10):
         outcomes += asyncio.run(submit(writes, "create_orders", commands[n : n + 10]))
@@ -84,29 +84,25 @@ def buy(url: str, instance: int, keys_of: int, both: Barrier) -> list[tuple[str,
     return [(outcome(o), o if isinstance(o, bytes) else b"") for o in outcomes]
 
 
-def in_two_processes(url: str, keys_of: tuple[int, int]) -> list[list[tuple[str, bytes]]]:
-    """Let two processes buy at the same time."""
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, context.Pool(2) as pool:
-        both = manager.Barrier(2)
-        return pool.starmap(buy, [(url, 2, keys_of[0], both), (url, 3, keys_of[1], both)], chunksize=1)
+@pytest.fixture
+def url(engine: str, engines: Engines) -> str:
+    """Where a database of the newest schema is."""
+    return engines.migrated(engine, "order")
 
 
-def database_of(tmp_path: Path, hot: int) -> tuple[str, Ports, Database]:
-    """A database with ``hot`` of the hot item and plenty of three others."""
-    url = f"sqlite:///{tmp_path / 'order.db'}"
-    migrations.upgrade("order", url)
+def stocked(url: str, hot: int) -> tuple[Ports, Database]:
+    """Put ``hot`` of the hot item and plenty of three others into a database."""
     ports, _, database = opened(url, 1)
     usecases.set_stocks(
         ports, [SetStock(sku, sku, PRICE, n) for sku, n in (("hot", hot), ("a", 99), ("m", 99), ("z", 99))]
     )
-    return url, ports, database
+    return ports, database
 
 
-def test_two_processes_never_oversell_one_item(tmp_path: Path) -> None:
+def test_two_processes_never_oversell_one_item(url: str, processes: Processes) -> None:
     """200 orders from two processes, stock 50: exactly 50 succeed, and every book agrees."""
-    url, ports, database = database_of(tmp_path, 50)
-    found = in_two_processes(url, (2, 3))
+    ports, database = stocked(url, 50)
+    found = processes(buy, (url, 2, 2), (url, 3, 3))
     outcomes = Counter(how for each in found for how, _ in each)
     hot = ports.store.item("hot")
     assert hot is not None
@@ -119,10 +115,10 @@ def test_two_processes_never_oversell_one_item(tmp_path: Path) -> None:
     )
 
 
-def test_two_processes_answer_one_key_once(tmp_path: Path) -> None:
+def test_two_processes_answer_one_key_once(url: str, processes: Processes) -> None:
     """The same 100 keyed orders in both: 100 orders, and both give the same bytes for each."""
-    url, ports, database = database_of(tmp_path, 1000)
-    first, second = in_two_processes(url, (2, 2))
+    ports, database = stocked(url, 1000)
+    first, second = processes(buy, (url, 2, 2), (url, 3, 2))
     hot = ports.store.item("hot")
     assert hot is not None
     assert hot.reserved == 100
@@ -132,9 +128,9 @@ def test_two_processes_answer_one_key_once(tmp_path: Path) -> None:
     assert first == second
 
 
-def test_two_batchers_settle_orders_while_they_expire_and_are_cancelled(tmp_path: Path) -> None:
+def test_two_batchers_settle_orders_while_they_expire_and_are_cancelled(url: str) -> None:
     """Payments, cancellations and the expiry race for the same orders from two Batchers: one wins each, all agree."""
-    url, ports, database = database_of(tmp_path, 1000)
+    ports, database = stocked(url, 1000)
     answers = usecases.create_orders(ports, [order(100 + n, "hot", "a") for n in range(60)])
     ids = [pb.CreateOrderResponse.FromString(a).order.id for a in answers if isinstance(a, bytes)]
     shelves = [opened(url, n) for n in (2, 3)]

@@ -5,12 +5,9 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 
 from services.kernel.clock import SystemClock
 from services.kernel.errors import DomainError
@@ -23,39 +20,33 @@ from services.order import store as sql
 from services.order.adapters import RedisCache
 from services.order.domain import Inventory, Item, Order, Stock
 from services.order.ports import Cache, Change, Store
-from services.platform import cache, migrations
+from services.platform import cache
 from services.platform.cache import CircuitBreaker
-from services.platform.database import Database
+from services.platform.database import Database, Failure, failure_of
 from tests.fakes.order import FakeCache, FakeStore
+from tests.integration.engines import ENGINES, Engines, differences
 
 NOW = 1_800_000_000_000
 CNY = Money("CNY", 250)
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database as the migrations make it, to be copied."""
-    path = tmp_path_factory.mktemp("order") / "order.db"
-    migrations.upgrade("order", f"sqlite:///{path}")
-    return path
-
-
 @pytest.fixture
-def database(migrated: Path, tmp_path: Path) -> Iterator[Database]:
+def database(engine: str, engines: Engines) -> Iterator[Database]:
     """An empty database of the newest schema."""
-    path = tmp_path / "order.db"
-    path.write_bytes(migrated.read_bytes())
-    found = Database(f"sqlite:///{path}")
+    found = Database(engines.migrated(engine, "order"))
     yield found
     found.stop()
 
 
-@pytest.fixture(params=["fake", "sql"])
-def store(request: pytest.FixtureRequest) -> Store:
+@pytest.fixture(params=["fake", *ENGINES])
+def store(request: pytest.FixtureRequest, engines: Engines) -> Iterator[Store]:
     """Each store in turn."""
     if request.param == "fake":
-        return FakeStore()
-    return sql.SqlStore(request.getfixturevalue("database"), IdMaker(SystemClock(), 1))
+        yield FakeStore()
+        return
+    database = Database(engines.migrated(request.param, "order"))
+    yield sql.SqlStore(database, IdMaker(SystemClock(), 1))
+    database.stop()
 
 
 @pytest.fixture(params=["fake", "redis"])
@@ -250,7 +241,7 @@ def test_silent_redis_is_asked_once_a_second_and_own_writes_are_not_believed_fro
 def test_migrated_schema_is_the_declared_one(database: Database) -> None:
     """Alembic finds nothing to change, and the checks of states are in the database."""
     with database.read() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), sql.metadata) == []
+        assert differences(connection, sql.metadata) == []
         declared = {
             (table.name, constraint.name)
             for table in sql.metadata.tables.values()
@@ -278,5 +269,6 @@ def test_database_itself_refuses_what_must_not_be(database: Database, damage: st
     store = sql.SqlStore(database, IdMaker(SystemClock(), 1))
     add_orders(store, order(1))
     write(store, Change(NOW, stock=[Stock("tea", "Tea", CNY, 1, 0, 1, NOW)]))
-    with database.write() as connection, pytest.raises(sa.exc.IntegrityError):
+    with database.write() as connection, pytest.raises(sa.exc.DBAPIError) as caught:
         connection.execute(sa.text(damage))
+    assert failure_of(caught.value) is Failure.BREACH

@@ -270,6 +270,23 @@ def test_refunds_never_exceed_what_was_captured_when_they_race(payments: Payment
     assert payments.breaches() == []
 
 
+def test_trial_balance_is_even_and_for_operators_alone(payments: Payments) -> None:
+    """Debits equal credits in the currency; without the scope it is refused."""
+    payments.top_up(1000)
+    payments.mesh.add_order(11, USER, 100)
+    payments.pay(11)
+    request = pb.GetTrialBalanceRequest()
+    answer = payments.served.call(payments.stub.GetTrialBalance, request, user=1, scope="ledger:read")
+    lines = {line.kind: (line.accounts, line.debits.minor_units, line.credits.minor_units) for line in answer.lines}
+    assert lines == {
+        "funding_clearing": (1, 1000, 0), "merchant_settlement": (1, 0, 100), "user_balance": (1, 100, 1000),
+    }  # fmt: skip
+    assert sum(debits - credits_ for _, debits, credits_ in lines.values()) == 0
+    with pytest.raises(grpc.RpcError) as caught:
+        payments.served.call(payments.stub.GetTrialBalance, request, user=1)
+    assert reason(caught) == "SCOPE_MISSING"
+
+
 def test_payments_of_others_cannot_be_seen_or_refunded(payments: Payments) -> None:
     """Another's payment does not exist for a user; the scope lifts that."""
     payments.top_up(1000)

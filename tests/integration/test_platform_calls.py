@@ -224,6 +224,13 @@ def test_deadline_is_the_shorter_of_the_callers_and_the_contracts(service: Servi
         assert call.caller.deadline == call.deadline
 
 
+def test_headers_that_the_edge_lets_in_are_taken(service: Service) -> None:
+    """As many as 16 KiB, beside what Envoys add."""
+    headers = {f"x_wide_{number}": "y" * 1000 for number in range(16)}
+    assert service.get(**headers) == pb.GetPaymentResponse()
+    assert service.servicer.calls[-1].metadata["x-wide-15"] == "y" * 1000
+
+
 def test_request_id_is_kept_or_made(service: Service) -> None:
     """The edge's, or one of our own."""
     service.get(x_request_id="from-the-edge")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import stat
 import threading
@@ -12,9 +13,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 
+from services.cli.commands import main
 from services.payment.adapters.vault import CardVault, FileKeys
 from services.payment.domain.card import Brand, Card, Expiry, Pan
 from services.payment.ports.cards import (
@@ -30,37 +30,32 @@ from services.payment.ports.cards import (
 )
 from services.payment.store import SqlCards, metadata
 from services.payment.store.cards import card_keys, cards
-from services.platform import migrations
-from services.platform.database import Database
+from services.platform.database import Database, Failure, failure_of
 from tests.fakes.cards import FakeCards, FakeKeys
+from tests.integration.engines import ENGINES, Engines, differences
 
 NOW = 1_800_000_000_000
 NUMBER = "4242424242424242"
 SOON, LATER = Expiry(2028, 6), Expiry(2031, 6)
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database as the migrations make it, to be copied."""
-    path = tmp_path_factory.mktemp("payment") / "payment.db"
-    migrations.upgrade("payment", f"sqlite:///{path}")
-    return path
-
-
 @pytest.fixture
-def database(migrated: Path, tmp_path: Path) -> Iterator[Database]:
+def database(engine: str, engines: Engines) -> Iterator[Database]:
     """An empty database of the newest schema."""
-    path = tmp_path / "payment.db"
-    path.write_bytes(migrated.read_bytes())
-    found = Database(f"sqlite:///{path}")
+    found = Database(engines.migrated(engine, "payment"))
     yield found
     found.stop()
 
 
-@pytest.fixture(params=["fake", "sql"])
-def store(request: pytest.FixtureRequest) -> CardStore:
+@pytest.fixture(params=["fake", *ENGINES])
+def store(request: pytest.FixtureRequest, engines: Engines) -> Iterator[CardStore]:
     """Each store in turn."""
-    return FakeCards() if request.param == "fake" else SqlCards(request.getfixturevalue("database"))
+    if request.param == "fake":
+        yield FakeCards()
+        return
+    database = Database(engines.migrated(request.param, "payment"))
+    yield SqlCards(database)
+    database.stop()
 
 
 @pytest.fixture(params=["fake", "file"])
@@ -146,8 +141,7 @@ def test_card_is_sealed_anew_once(store: CardStore) -> None:
 def test_schema_is_what_the_migrations_make(database: Database) -> None:
     """No table, column, index or constraint of the vault or of the rest of the room differs."""
     with database.read() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, metadata) == []
+        assert differences(connection, metadata) == []
 
 
 @pytest.mark.parametrize(
@@ -168,8 +162,9 @@ def test_database_refuses_what_no_vault_writes(database: Database, harm: dict[st
     with database.write() as connection:
         connection.execute(sa.insert(cards).values(row))
         connection.rollback()
-        with pytest.raises(sa.exc.IntegrityError):
+        with pytest.raises(sa.exc.DBAPIError) as caught:
             connection.execute(sa.insert(cards).values({**row, **harm}))
+    assert failure_of(caught.value) is Failure.BREACH
 
 
 def test_key_opens_as_what_it_was_wrapped(keys: KeyService) -> None:
@@ -269,7 +264,7 @@ def test_writer_waits_for_another_and_goes_on(database: Database, tmp_path: Path
     held, release = threading.Event(), threading.Event()
 
     def hold() -> None:
-        other = Database(str(database.url))
+        other = Database(database.url.render_as_string(hide_password=False))
         with other.write():
             held.set()
             release.wait(10)
@@ -293,3 +288,18 @@ def test_key_wrapped_anew_meanwhile_is_read_again(tmp_path: Path, database: Data
     first.rotate_key_encryption_key()
     (tmp_path / "kek-1.key").unlink()
     assert slow.reveal(1, token) == (Pan(NUMBER), SOON)
+
+
+def test_operator_rotates_every_key_while_the_vault_is_used(
+    tmp_path: Path, database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`paymesh rotate`: a vault that was open before reads its cards, moves them, and needs the old files no more."""
+    vault = CardVault(SqlCards(database), FileKeys(tmp_path / "vault-keys"))
+    card = vault.tokenize(1, Pan(NUMBER), LATER, NOW)
+    assert main(["rotate", "--data", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"keys_wrapped_anew": 2, "data_key": "data-2"}
+    assert vault.reseal_some(10) == [card.token]
+    (tmp_path / "vault-keys" / "kek-1.key").unlink()
+    fresh = CardVault(SqlCards(database), FileKeys(tmp_path / "vault-keys"))
+    assert fresh.reveal(1, card.token) == (Pan(NUMBER), LATER)
+    assert SqlCards(database).stale("data-2", 10) == []

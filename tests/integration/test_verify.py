@@ -81,7 +81,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Books:
     mesh.stop()
     books = Books(folder, mesh.clock.now_ms(), mesh.clock.now_ms() + LATER_MS, ids)
     # As if providers had been asked again and again: what is on its way is due now, all else is no longer young.
-    books.damage("payment", f"UPDATE attempts SET next_ms = next_ms + {LATER_MS} WHERE next_ms IS NOT NULL AND point <> 'held'")
+    books.damage(
+        "payment", f"UPDATE attempts SET next_ms = next_ms + {LATER_MS} WHERE next_ms IS NOT NULL AND point <> 'held'"
+    )
     (folder / "logs").mkdir()
     (folder / "logs" / "payment-1.log").write_text('{"event":"serving","service":"payment"}\n')
     return books

@@ -22,11 +22,12 @@ import sqlalchemy as sa
 
 from services.cli.folder import keep_private
 from services.cli.migrate import with_migrations
+from services.contract.load import contract
 from services.kernel.caller import Caller
 from services.kernel.idempotency import IdempotencyKey, InFlight, Scope
 from services.kernel.ids import IdMaker, shard_of
 from services.kernel.money import Money
-from services.notification import store as notification
+from services.notification.store import tables as notification
 from services.order import mapping as order_mapping
 from services.order import ports as order_ports
 from services.order import store as order_store
@@ -39,7 +40,7 @@ from services.payment.app import RENDER
 from services.payment.domain import Attempt, KnownOrder, Method
 from services.payment.domain.card import Brand, Card, Expiry
 from services.payment.ports.provider import Charged, Phase, Refunded, Verdict
-from services.payment.store import SqlStore
+from services.payment.store import SqlBills, SqlStore
 from services.payment.store import tables as payment_tables
 from services.platform import migrations
 from services.platform.database import Database, insert_rows
@@ -47,6 +48,7 @@ from services.platform.idempotency import business_reasons
 from services.risk import store as risk
 from services.sandbox.book import Charge, Refund, State
 from services.user.store import tables as user
+from tests.fakes.bills import FakeFiles
 from tests.fakes.payment import FakeAlarm, FakeOrders, FakeRisk, FakeSavedCards
 from tests.load.multiply import multiply
 
@@ -83,6 +85,16 @@ class Forgetful:
         return lambda *_: None
 
 
+_HEARD = {
+    service: tuple(
+        e.topic for e in contract().events.values() if e.service == service and "notification" in e.consumers
+    )
+    for service in ("order", "payment")
+}
+"""What notification hears of each."""
+_MAILED = frozenset({"user.created", "order.paid", "payment.failed", "payment.refunded"})
+
+
 @dataclass
 class Mesh:
     """The databases of a folder and what writes into them; time is the fill's own."""
@@ -109,12 +121,13 @@ class Mesh:
     def _payment(self) -> payment_ports.Ports:
         outside = payment_ports.Outside(
             providers=dict.fromkeys(BOOKS), cards=self.cards, vault=None, cvvs=MemoryCvvRelay(self.clock),  # type: ignore[arg-type] # nothing is asked
-            jitter=lambda: 1.0, instance=1, pay_window_ms=900_000, capture_window_ms=604_800_000,
+            jitter=lambda: 1.0, instance=1, pay_window_ms=900_000, capture_window_ms=604_800_000, files=FakeFiles(),
         )  # fmt: skip
         return payment_ports.Ports(
             store=SqlStore(self.databases["payment"], self.ids), risk=FakeRisk(), orders=FakeOrders(), cache=Forgetful(),
             render=RENDER, ids=self.ids, clock=self.clock, business=business_reasons(), merchant_id=1,
             committed=lambda: None, outside=outside, alarm=FakeAlarm(), reach=lambda *_: None,
+            bills=SqlBills(self.databases["payment"]),
         )  # fmt: skip
 
     def _order(self) -> order_ports.Ports:
@@ -170,7 +183,7 @@ class Fill:
         for room, outbox in OUTBOXES.items():
             with mesh.databases[room].read() as connection:
                 last = connection.execute(sa.select(sa.func.max(outbox.c.id))).scalar() or 0
-            self._last |= {f"{room}{topics}": last for topics in ("", "order.created", "order.paid")}
+            self._last |= {f"{room}{topics}": last for topics in ("", "order.created", "".join(_HEARD["order"]))}
         self._settle_users()
 
     def _settle_users(self) -> None:
@@ -345,14 +358,9 @@ class Fill:
             insert_rows(connection, risk.assessed_payments, rows)
             insert_rows(connection, risk.inbox, [_taken("payment", n, topic, now) for n, topic, _ in noted])
             connection.commit()
-        mailed = [
-            (n, topic, key, facts[int(key)].user_id)
-            for n, topic, key, _ in told
-            if topic in {"payment.failed", "payment.refunded"}
-        ]
-        self._notify("payment", mailed)
-        paid_orders = self._told("order", order_store.outbox, ("order.paid",))
-        self._notify("order", [(n, topic, key, self.users[0]) for n, topic, key, _ in paid_orders])
+        self._notify("payment", [(n, topic, key, facts[int(key)].user_id) for n, topic, key, _ in told])
+        of_orders = self._told("order", order_store.outbox, _HEARD["order"])
+        self._notify("order", [(n, topic, key, self.users[0]) for n, topic, key, _ in of_orders])
 
     def _facts(self, ids: set[int]) -> dict[int, _Fact]:
         p, found = payment_tables.payments.c, {}
@@ -367,7 +375,7 @@ class Fill:
         return found
 
     def _notify(self, service: str, told: Sequence[tuple[int, str, str, int]]) -> None:
-        """Write a mail about each event, sent."""
+        """Take each event, and write a mail about those that are told by one, sent."""
         mesh, now = self.mesh, self.mesh.clock.now_ms()
         text = "Hello,\n\nwe have news about number O{key}: {topic}. You need do nothing.\n\nYours, the shop\n"
         rows = [
@@ -376,6 +384,7 @@ class Fill:
              "failure": "", "create_ms": now, "send_ms": now, "not_before_ms": now, "push_ms": now,
              "event_id": f"{service}-{number}"}
             for number, topic, key, user_id in told
+            if topic in _MAILED
         ]  # fmt: skip
         with mesh.databases["notification"].write() as connection:
             insert_rows(connection, notification.notifications, rows)

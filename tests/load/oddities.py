@@ -107,7 +107,7 @@ class Oddities:
             (review,) = tx.reviews([payment.id])
             review.propose(Decision.GIVE_BACK, 1, "it is not ours", settling.now_ms)
             review.decide(2, "so it is", settling.now_ms, agree=True)
-            settling.change.changed_reviews.append(review)
+            settling.change.changed_reviews[review.id] = review
             settling.book_beside(payment, payment.amount.minor_units)
             _, back = give_back(self.ports, settling.change, payment, payment.captured, "late", None)
             tx.write(settling.change)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from services.config.domain import Entry
+from services.platform import failpoint
 from services.platform.cache import attempt
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class RedisEntries:
 
     def put(self, entries: Iterable[Entry]) -> None:
         """Remember entries, unless newer versions are there."""
+        failpoint.reach("P19", "entries")
         kept = list(entries)
         if kept and self._ready() and not attempt(lambda: self._send(kept), default=False):
             self._trusted = False

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from services.mesh import snapshot
 from services.mesh.node import Edge
 from services.mesh.world import NO_KEYS, Instance, World
-from services.platform import telemetry
+from services.platform import failpoint, telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -87,6 +87,7 @@ class Envoys:
                 return
             self._world = world
             self.generation += 1
+        failpoint.reach("P19", "world")
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake)
 

@@ -44,7 +44,8 @@ def keywords(rules: validate_pb2.FieldRules) -> dict[str, Any]:
         return _renamed(stated, _REPEATED)
     if kind == "string":
         formats = [name for name in _FORMATS if stated.get(name)]
-        return _renamed(stated, _STRING) | ({"format": formats[0]} if formats else {})
+        listed = {"enum": list(stated["in"])} if "in" in stated else {}
+        return _renamed(stated, _STRING) | ({"format": formats[0]} if formats else {}) | listed
     if kind in _WIDE:
         return _wide(stated)
     return _renamed(stated, _NUMBER)

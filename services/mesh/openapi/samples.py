@@ -26,10 +26,14 @@ _BY_FIELD: Final[dict[str, object]] = {
     "cvv": "123",
     "day": "2026-01-02",
     "decision_note": "The bill says so too",
+    "description": "The shop",
     "detail": "The provider took the money after the payment was closed",
     "device_token": "device-7f3a9c21",
     "differences": 0,
+    "disable_reason": "",
     "email": "alice@example.com",
+    "event_type": "payment.success",
+    "event_types": "payment.success",
     "expected_version": "3",
     "expire_month": 12,
     "expire_year": 2030,
@@ -72,6 +76,7 @@ _BY_FIELD: Final[dict[str, object]] = {
     "scope": "orders:read payments:read",
     "scopes": "payments:read",
     "score": 40,
+    "secret": "whsec_bWFkZSBmb3IgdGhlIGV4YW1wbGUgYWxvbmU=",
     "service": "payment",
     "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     "sku": "BOOK-1",
@@ -79,10 +84,12 @@ _BY_FIELD: Final[dict[str, object]] = {
     "text": "Your order was paid.",
     "timeout_ms": "2000",
     "token_type": "Bearer",
+    "url": "https://shop.example/hooks/paymesh",
     "use": "sig",
     "username": "alice",
     "value": "15",
     "version": "3",
+    "webhook_id": "msg_4503599627370497_payment-4503599627370498",
     "window_seconds": 3600,
     "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
     "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
@@ -158,6 +165,6 @@ def _by_type(field: FieldDescriptor) -> object:
 
 
 def _shown(field: FieldDescriptor) -> bool:
-    choice, sent = field.containing_oneof, field.containing_type.name.endswith("Request")
+    choice, sent = field.containing_oneof, field.full_name.endswith(f"Request.{field.name}")
     first = choice is None or choice.fields[0].name == field.name
     return first and field.full_name not in _LEFT_OUT and not (sent and field.name in _NOT_SENT)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from services.platform import failpoint
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -51,9 +53,10 @@ class Exchange:
         connect_s: float = CONNECT_S,
         read_s: float = READ_S,
         transport: httpx.BaseTransport | None = None,
+        provider: str = "",
     ) -> None:
         """Wait ``connect_s`` for a connection and ``read_s`` for each piece; ``transport`` replaces the network."""
-        self._clock = clock
+        self._clock, self._provider = clock, provider
         self._total_s = connect_s + 2 * read_s
         self._client = httpx.Client(
             timeout=httpx.Timeout(read_s, connect=connect_s, pool=connect_s),
@@ -80,6 +83,8 @@ class Exchange:
         ends = self._clock.monotonic() + (total_s or self._total_s)
         try:
             answer = self._client.send(request, stream=True)
+            if body:
+                failpoint.reach("P8", self._provider)  # it has done what it was asked for, and we have not read so yet
             try:
                 return Answer(answer.status_code, answer.headers, self._read(answer, bytes_max, ends))
             finally:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.payment.adapters.alipay import Alipay, AlipaySettings
 from services.payment.adapters.card import CardNetwork, CardSettings
+from services.payment.adapters.exchange import CONNECT_S, READ_S
 from services.payment.adapters.wechat import WechatPay, WechatSettings
 from services.payment.domain import Method
 
@@ -26,19 +27,22 @@ class Merchant:
     """Where the providers are, where they call back, and whose cards are used.
 
     ``urls`` has a base URL per method; one without is not offered. ``public_url`` is the edge as providers reach it.
+    ``connect_s`` and ``read_s`` are how long a provider may take to be reached and for each piece of an answer.
     """
 
     folder: Path
     urls: dict[Method, str]
     public_url: str
     merchant_id: int
+    connect_s: float = CONNECT_S
+    read_s: float = READ_S
 
 
 def providers(merchant: Merchant, vault: Vault, cvvs: CvvRelay, clock: Clock) -> dict[Method, Provider]:
     """Make the adapters whose keys and URLs are there. Raises ValueError, KeyError or OSError for keys that are none."""
     makers: dict[Method, tuple[str, Callable[[Any, str, str], Provider]]] = {
-        Method.ALIPAY: ("alipay", lambda keys, url, notify: _alipay(keys, url, notify, clock)),
-        Method.WECHAT: ("wechat", lambda keys, url, notify: _wechat(keys, url, notify, clock)),
+        Method.ALIPAY: ("alipay", lambda keys, url, notify: _alipay(merchant, keys, url, notify, clock)),
+        Method.WECHAT: ("wechat", lambda keys, url, notify: _wechat(merchant, keys, url, notify, clock)),
         Method.BANK_CARD: ("cards", lambda keys, url, notify: _cards(merchant, keys, url, notify, vault, cvvs, clock)),
     }
     made = {}
@@ -50,11 +54,14 @@ def providers(merchant: Merchant, vault: Vault, cvvs: CvvRelay, clock: Clock) ->
     return made
 
 
-def _alipay(keys: dict[str, Any], url: str, notify: str, clock: Clock) -> Provider:
-    return Alipay(AlipaySettings(**keys, gateway_url=url, notify_url=notify), clock)
+def _alipay(merchant: Merchant, keys: dict[str, Any], url: str, notify: str, clock: Clock) -> Provider:
+    settings = AlipaySettings(
+        **keys, gateway_url=url, notify_url=notify, connect_s=merchant.connect_s, read_s=merchant.read_s
+    )
+    return Alipay(settings, clock)
 
 
-def _wechat(keys: dict[str, Any], url: str, notify: str, clock: Clock) -> Provider:
+def _wechat(merchant: Merchant, keys: dict[str, Any], url: str, notify: str, clock: Clock) -> Provider:
     settings = WechatSettings(
         mchid=keys["mchid"],
         app_id=keys["appid"],
@@ -66,6 +73,8 @@ def _wechat(keys: dict[str, Any], url: str, notify: str, clock: Clock) -> Provid
         public_keys={keys["public_key_id"]: keys["public_key"]},
         certificates=keys["platform_certificates"],
         fetch_certificates=True,
+        connect_s=merchant.connect_s,
+        read_s=merchant.read_s,
     )
     return WechatPay(settings, clock)
 
@@ -81,5 +90,7 @@ def _cards(
         answer_secret=base64.b64decode(keys["answer_secret"]),
         notify_url=notify,
         vault_merchant_id=merchant.merchant_id,
+        connect_s=merchant.connect_s,
+        read_s=merchant.read_s,
     )
     return CardNetwork(settings, vault, cvvs, clock)

@@ -16,9 +16,14 @@ from services.payment.domain.ledger import (
     CLEARING,
     MAY_BE_NEGATIVE,
     MERCHANT_SETTLEMENT,
+    REFUND,
     REFUNDS_PAYABLE,
     USER_BALANCE,
 )
+from services.payment.domain.ledger import REFUND_LATE as LATE
+from services.payment.domain.ledger import REFUND_PAYABLE as PAYABLE
+from services.payment.domain.ledger import REFUND_REVERSAL as REVERSAL
+from services.payment.domain.ledger import REFUND_UNDONE as UNDONE
 from services.payment.store import tables as t
 from services.platform.audit import SHOWN, Finding, count, over, streamed
 
@@ -28,8 +33,9 @@ if TYPE_CHECKING:
     from services.platform.audit import Found, Since
 
 X, E, A, P, R = t.ledger_transactions.c, t.ledger_entries.c, t.accounts.c, t.payments.c, t.refunds.c
-PAID, PAYABLE, REFUND, REVERSAL = "payment", "refund_payable", "refund", "refund_reversal"
-_OF_PAYMENTS = (PAID, PAYABLE, REFUND, REVERSAL)
+PAID = "payment"
+_OF_REFUNDS = (PAYABLE, REFUND, REVERSAL, LATE, UNDONE)
+_OF_PAYMENTS = (PAID, *_OF_REFUNDS)
 """Kinds of postings whose amounts payments and refunds state. Others (top-ups, settlements, …) move money besides."""
 
 
@@ -140,7 +146,8 @@ def set_aside() -> sa.ColumnElement[bool]:
 def given() -> sa.ColumnElement[bool]:
     """Whether a refund was given back: it is done, or was when it came into review."""
     return sa.case(
-        (R.status == states.REFUND_SUCCESS, sa.true()), (R.status == states.REFUND_REVIEW, booked(REFUND)),
+        (R.status == states.REFUND_SUCCESS, sa.true()),
+        (R.status == states.REFUND_REVIEW, sa.and_(sa.or_(booked(REFUND), booked(LATE)), sa.not_(booked(UNDONE)))),
         else_=sa.false(),
     )  # fmt: skip
 
@@ -183,7 +190,7 @@ def refunds_booked(connection: sa.Connection, since: Since) -> Finding:
             E.amount_minor.label("moved"), A.kind.label("account"), A.owner_id, A.currency_code.label("currency"),
         )
         .select_from(t.refunds.outerjoin(t.payments, P.id == R.payment_id))
-        .outerjoin(t.ledger_transactions, sa.and_(X.reference_id == R.id, X.kind.in_((PAYABLE, REFUND, REVERSAL))))
+        .outerjoin(t.ledger_transactions, sa.and_(X.reference_id == R.id, X.kind.in_(_OF_REFUNDS)))
         .outerjoin(t.ledger_entries, E.transaction_id == X.id)
         .outerjoin(t.accounts, E.account_id == A.id)
         .order_by(R.id)
@@ -194,7 +201,7 @@ def refunds_booked(connection: sa.Connection, since: Since) -> Finding:
         if (fault := _refund_fault(list(lines))) and len(breaches) < SHOWN:
             breaches.append(f"refund {refund_id} {fault}")
     nobodys = sa.select(X.reference_id, X.kind).where(
-        X.kind.in_((PAYABLE, REFUND, REVERSAL)), new, ~sa.exists().where(R.id == X.reference_id)
+        X.kind.in_(_OF_REFUNDS), new, ~sa.exists().where(R.id == X.reference_id)
     )
     breaches += [
         f"the unknown refund {r.reference_id} is booked ({r.kind})" for r in connection.execute(nobodys.limit(SHOWN))
@@ -202,14 +209,16 @@ def refunds_booked(connection: sa.Connection, since: Since) -> Finding:
     return Finding("I3", "refunds and ledger agree", examined, breaches[:SHOWN])
 
 
-_BOOKED = {
+_DONE = ({PAYABLE, REFUND}, {PAYABLE, REVERSAL, LATE})
+_FAILED = ({PAYABLE, REVERSAL}, {PAYABLE, REFUND, UNDONE}, {PAYABLE, REVERSAL, LATE, UNDONE})
+_BOOKED: dict[str, tuple[set[str], ...]] = {
     states.REFUND_PENDING: ({PAYABLE},),
     states.REFUND_UNKNOWN: ({PAYABLE},),
-    states.REFUND_SUCCESS: ({PAYABLE, REFUND},),
-    states.REFUND_FAILED: ({PAYABLE, REVERSAL},),
-    states.REFUND_REVIEW: ({PAYABLE}, {PAYABLE, REFUND}, {PAYABLE, REVERSAL}),
+    states.REFUND_SUCCESS: _DONE,
+    states.REFUND_FAILED: _FAILED,
+    states.REFUND_REVIEW: ({PAYABLE}, *_DONE, *_FAILED),
 }
-"""State of a refund through a provider -> the postings that it can have."""
+"""State of a refund through a provider -> the postings that it can have; a review may have turned them round."""
 
 
 def _refund_fault(lines: Sequence[Found]) -> str:
@@ -225,6 +234,7 @@ def _refund_fault(lines: Sequence[Found]) -> str:
     merchant, payable = (MERCHANT_SETTLEMENT, None), (REFUNDS_PAYABLE, None)
     outside = (USER_BALANCE, refund.user_id) if balance else (CLEARING[refund.payment_method], None)
     ways = {PAYABLE: (merchant, payable), REVERSAL: (payable, merchant)}
+    ways |= {LATE: (merchant, outside), UNDONE: (outside, merchant)}
     ways[REFUND] = (merchant if balance else payable, outside)
     wanted = {(kind, place, side * refund.amount_minor) for kind in postings for side, place in zip((-1, 1), ways[kind], strict=True)}  # fmt: skip  # noqa: E501
     found = {

@@ -25,14 +25,15 @@ _REFUND_AT_REST = (states.REFUND_SUCCESS, states.REFUND_FAILED, states.REFUND_RE
 
 
 def one_payment_per_order(connection: sa.Connection, since: Since) -> Finding:
-    """I3: at most one payment holds an order: each from its beginning, unless and until it failed or was closed."""
+    """I3: at most one payment holds an order: each from its beginning until it fails or is closed, or again by a review."""
     ids = changed_payments(connection, since)
     live = P.live_order_id
     many = sa.select(live, sa.func.count()).where(live.is_not(None)).group_by(live).having(sa.func.count() > 1)
     breaches = [f"order {r[0]} is held by {r[1]} payments" for r in connection.execute(many.limit(SHOWN))]
     ended = sa.exists().where(_H.payment_id == P.id, _H.status.in_(_UNPAID))
+    taken_back = sa.exists().where(_H.payment_id == P.id, _H.status == states.SUCCESS)
     unguarded = sa.select(P.id, P.status, live).where(
-        sa.case((live.is_(None), sa.not_(ended)), else_=sa.or_(live != P.order_id, ended))
+        sa.case((live.is_(None), sa.not_(ended)), else_=sa.or_(live != P.order_id, sa.and_(ended, sa.not_(taken_back))))
     )
     breaches += _shown(
         connection,

@@ -30,13 +30,15 @@ _HELD_MS = 31 * 86_400_000
 def payments_at_rest(connection: sa.Connection, since: Since, now_ms: int, *, settled: bool) -> Finding:
     """I4: a payment is at rest, in review with an open entry, or on its way: someone asks its provider in time."""
     examined, pending, breaches = 0, 0, list[str]()
-    for rows in pages(connection, sa.select(P.id, P.status, P.update_ms).where(P.status.not_in(AT_REST)), P.id):
+    moving = sa.select(P.id, P.status, P.update_ms, P.refunding_minor).where(P.status.not_in(AT_REST))
+    for rows in pages(connection, moving, P.id):
         examined += len(rows)
         reviewed = _reviewed(connection, [row.id for row in rows])
         asked = _attempts(connection, [row.id for row in rows])
         for row in rows:
             if row.status == states.REVIEW:
-                fault = None if (row.id, 0) in reviewed else "and no review of it is open"
+                waits = row.refunding_minor or (row.id, 0) in reviewed  # for its money to be back, or for people
+                fault = None if waits else "and no review of it is open"
             elif settled:
                 fault = "and nothing may be on its way"
             else:

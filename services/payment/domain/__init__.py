@@ -1,7 +1,7 @@
 """Rules of payments and of the ledger: pure, no I/O, clock or randomness."""
 
 from services.payment.domain.attempt import Attempt, Kind, Point, Scene
-from services.payment.domain.ledger import Account, AccountKey, Book, Entry, Posting, chain_hash
+from services.payment.domain.ledger import Account, AccountKey, Book, Entry, Posting, TrialBalanceLine, chain_hash
 from services.payment.domain.payment import (
     KnownOrder,
     Method,
@@ -11,7 +11,8 @@ from services.payment.domain.payment import (
     check_payable,
     check_refundable,
 )
-from services.payment.domain.review import Decision, Reason, Review
+from services.payment.domain.purse import Purse, SavedPaymentMethod
+from services.payment.domain.review import Decision, Place, Reason, Review, check_decision, place_of
 
 __all__ = [
     "Account",
@@ -24,14 +25,20 @@ __all__ = [
     "KnownOrder",
     "Method",
     "Payment",
+    "Place",
     "Point",
     "Posting",
+    "Purse",
     "Reason",
     "Refund",
     "Review",
+    "SavedPaymentMethod",
     "Scene",
+    "TrialBalanceLine",
     "chain_hash",
     "check_capturable",
+    "check_decision",
     "check_payable",
     "check_refundable",
+    "place_of",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Self
 
 from services.kernel.errors import DomainError
 from services.kernel.idempotency import Scope
@@ -70,7 +71,8 @@ class Attempt:
 
     ``request_id`` is our number at the provider: the payment's for everything about its charge, the refund's for a
     refund. ``scope`` is the idempotency key of who waits for the answer; None: nobody does. ``next_ms`` is when the
-    completer takes it up, unless someone was faster; ``owner`` the instance that asks now.
+    completer takes it up, unless someone was faster; ``owner`` the instance that asks now. ``paid_ms`` is when the provider
+    says that the money moved, else when it was booked: of what moved none, None.
     """
 
     id: int
@@ -95,11 +97,17 @@ class Attempt:
     provider_id: str = ""
     provider_code: str = ""
     action: Mapping[str, str] = field(default_factory=dict)
+    paid_ms: int | None = None
 
     @property
     def settled(self) -> bool:
         """Whether nothing is left to do."""
         return self.point is Point.SETTLED
+
+    def moved(self, at_ms: int) -> Self:
+        """Say when the money moved, unless it is known; 0: whoever knows that it did does not know when."""
+        self.paid_ms = self.paid_ms or at_ms or None
+        return self
 
     def settle(self, now_ms: int) -> None:
         """Put it down as done."""

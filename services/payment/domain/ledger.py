@@ -32,6 +32,11 @@ SUSPENSE = "suspense"
 CLEARING = {method: f"clearing_{method}" for method in ("alipay", "wechat", "bank_card")}
 """Method of payment -> the kind of its provider's clearing account."""
 
+REFUND_PAYABLE, REFUND, REFUND_REVERSAL = "refund_payable", "refund", "refund_reversal"
+"""Kinds of ledger transactions of a refund through a provider: set aside, given back, let go of."""
+REFUND_LATE, REFUND_UNDONE = "refund_late", "refund_undone"
+"""By a review: given back though it had been let go of; not given back though it was booked."""
+
 KINDS = (
     USER_BALANCE, MERCHANT_SETTLEMENT, FUNDING_CLEARING, REFUNDS_PAYABLE, BANK, FEES, SUSPENSE, *CLEARING.values(),
 )  # fmt: skip
@@ -76,6 +81,16 @@ class Posting:
     kind: str
     reference_id: int
     entries: tuple[Entry, ...]
+
+
+class TrialBalanceLine(NamedTuple):
+    """All accounts of a kind in one currency, and what was ever booked to them, in minor units."""
+
+    kind: str
+    currency_code: str
+    accounts: int
+    debits: int
+    credits: int
 
 
 class Book:

@@ -30,11 +30,15 @@ class Method(StrEnum):
     BALANCE = "balance"
 
 
+NOBODY_PAID = frozenset({"PAYMENT_CANCELLED", "PAYMENT_EXPIRED"})
+"""Why a payment is closed; whatever else ends one without money makes it failed."""
 OPEN = frozenset({states.PENDING, states.AUTHORIZED, states.PROCESSING, states.UNKNOWN})
 """The states in which it is not known yet whether money will be taken."""
 TAKEN = frozenset({states.SUCCESS, states.PARTIALLY_REFUNDED, states.REFUNDED})
 """The states in which money was taken, whatever was given back since."""
-AT_REST = frozenset({*TAKEN, states.FAILED, states.CLOSED})
+ENDED = frozenset({states.FAILED, states.CLOSED})
+"""The states in which it ended without money."""
+AT_REST = TAKEN | ENDED
 """The states that nothing but a contradiction or a further refund changes."""
 
 
@@ -43,7 +47,8 @@ class Payment:
     """A payment as a batch sees and changes it. ``version`` counts its states from 1, ``events`` those that publish.
 
     ``refunding`` is what is set aside for refunds that are not done, in minor units as ``captured`` and ``refunded``.
-    ``live``: it holds its order, which nobody else can pay meanwhile. ``charge`` is what a provider was asked for; a
+    ``live``: it holds its order, which nobody else can pay meanwhile. ``owed``: its order could not take it, so that all of
+    it is to be given back. ``charge`` is what a provider was asked for; a
     payment from a balance has none.
     """
 
@@ -62,6 +67,7 @@ class Payment:
     events: int = 1
     refunding: int = 0
     live: bool = True
+    owed: bool = False
     charge: Attempt | None = None
 
     @property
@@ -121,6 +127,16 @@ class Payment:
         self.failure_reason = reason
         return self.enter(states.CLOSED, now_ms)
 
+    def refuse(self, now_ms: int) -> Step:
+        """Leave review without money taken: as it had ended before, or as one that was declined."""
+        why = self.failure_reason or "PAYMENT_DECLINED"
+        return self.close(why, now_ms) if why in NOBODY_PAID else self.fail(why, now_ms)
+
+    def accept(self, now_ms: int) -> Step:
+        """Leave review with money that is booked, and hold its order, which nobody else's payment does."""
+        self.failure_reason, self.live = "", True
+        return self.enter(states.SUCCESS, now_ms)
+
     def set_aside(self, amount: int) -> None:
         """Keep ``amount`` for a refund that is under way; `check_refundable` was asked before."""
         self.refunding += amount
@@ -139,6 +155,14 @@ class Payment:
     def step(self) -> Step:
         """Return the state that the payment is in, for its history."""
         return Step(self.id, self.version, self.status, self.update_ms, self.refunded, self.events)
+
+
+def our_number(request_id: str) -> tuple[str, int]:
+    """Read a number as we write it: P and the payment's id, or R and the refund's; ("", 0): it is none of ours."""
+    kind, digits = request_id[:1], request_id[1:]
+    right = kind in {"P", "R"} and digits.isascii() and digits.isdecimal() and len(digits) <= 19
+    found = int(digits) if right else 0
+    return (kind, found) if 0 < found < 2**63 and digits == str(found) else ("", 0)
 
 
 @dataclass(frozen=True, slots=True)

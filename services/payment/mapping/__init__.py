@@ -1,6 +1,15 @@
 """Protobuf <-> domain of the payment room, both ways; the only enum tables besides the states."""
 
+from services.payment.mapping.bills import bill, bill_difference, import_bill
 from services.payment.mapping.callbacks import acknowledgement, callback
+from services.payment.mapping.ledger import trial_balance_line
+from services.payment.mapping.methods import (
+    card_number,
+    payment_method,
+    remove_payment_method,
+    save_payment_method,
+    set_default_payment_method,
+)
 from services.payment.mapping.payments import (
     balance,
     capture_payment,
@@ -28,31 +37,45 @@ from services.payment.mapping.payments import (
     withdraw_balance,
     withdrawn,
 )
+from services.payment.mapping.reviews import decide_review, decided, propose_review, review
 
 __all__ = [
     "acknowledgement",
     "balance",
+    "bill",
+    "bill_difference",
     "callback",
     "capture_payment",
     "captured",
     "card",
+    "card_number",
     "close_payment",
     "closed",
     "create_payment",
     "created",
     "cvv",
+    "decide_review",
+    "decided",
     "event",
+    "import_bill",
     "known_order",
     "order_cancelled",
     "order_created",
     "payment",
+    "payment_method",
     "payment_rejected",
+    "propose_review",
     "refund",
     "refund_payment",
     "refunded",
+    "remove_payment_method",
+    "review",
+    "save_payment_method",
+    "set_default_payment_method",
     "to_assess",
     "top_up_balance",
     "topped_up",
+    "trial_balance_line",
     "void_payment",
     "voided",
     "withdraw_balance",

@@ -20,6 +20,7 @@ def upgrade() -> None:
     """Make what is new, and let old rows have it."""
     op.add_column("payments", sa.Column("events", sa.BigInteger(), server_default="0", nullable=False))
     op.add_column("payments", sa.Column("refunding_minor", sa.BigInteger(), server_default="0", nullable=False))
+    op.add_column("payments", sa.Column("owed", sa.Integer(), server_default="0", nullable=False))
     op.add_column("refunds", sa.Column("provider_code", sa.String(length=64), server_default="", nullable=False))
     op.execute("UPDATE payments SET events = version")  # until now each state published an event
     _checks(

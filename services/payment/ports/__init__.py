@@ -21,10 +21,12 @@ from services.payment.domain import (
     Payment,
     Refund,
     Review,
+    TrialBalanceLine,
 )
-from services.payment.domain.card import Card
 from services.payment.domain.payment import Step
+from services.payment.ports.bills import BillChange, Bills, BillWrites, Files
 from services.payment.ports.cards import CvvRelay, Vault
+from services.payment.ports.methods import SavedCards
 from services.payment.ports.provider import Provider
 
 
@@ -137,7 +139,7 @@ class Change:
     new_attempts: list[Attempt] = field(default_factory=list)
     changed_attempts: dict[int, Attempt] = field(default_factory=dict)
     new_reviews: list[Review] = field(default_factory=list)
-    changed_reviews: list[Review] = field(default_factory=list)
+    changed_reviews: dict[int, Review] = field(default_factory=dict)
     book: Book | None = None
     answers: list[tuple[IdempotencyKey, Answer]] = field(default_factory=list)
     held: list[IdempotencyKey] = field(default_factory=list)
@@ -145,9 +147,10 @@ class Change:
     taken: list[tuple[str, str]] = field(default_factory=list)
     callbacks: list[CallbackTaken] = field(default_factory=list)
     audit: list[Deed] = field(default_factory=list)
+    bills: BillChange | None = None
 
 
-class Transaction(Protocol):
+class Transaction(BillWrites, Protocol):
     """One transaction; it rolls back unless ``commit`` is called. Rows that it reads to change them stay locked."""
 
     def stored(self, keys: Iterable[IdempotencyKey | None]) -> Mapping[Scope, Stored]:
@@ -187,11 +190,11 @@ class Transaction(Protocol):
         ...
 
     def reviews(self, payment_ids: Iterable[int]) -> list[Review]:
-        """Lock the reviews of payments that are not decided."""
+        """Lock every review of the payments and of their refunds."""
         ...
 
-    def review(self, review_id: int) -> Review | None:
-        """Lock a review."""
+    def booked(self, reference_ids: Iterable[int]) -> dict[int, set[str]]:
+        """Return what ledger transactions are about -> their kinds; nothing where nothing is booked."""
         ...
 
     def unseen(self, event_ids: Sequence[str]) -> set[str]:
@@ -246,8 +249,20 @@ class Store(Protocol):
         """Return an account's balance and when it last changed; (0, 0) where there is none."""
         ...
 
+    def trial_balance(self) -> list[TrialBalanceLine]:
+        """Add up the ledger by kind of account and currency, in this order."""
+        ...
+
     def payments_of_refunds(self, refund_ids: Iterable[int]) -> dict[int, int]:
         """Return refund id -> id of its payment, of those that exist; locks nothing."""
+        ...
+
+    def reviews_from(self, page: Page, *, decided: bool) -> list[Review]:
+        """Read a page of reviews, oldest first, one more than it holds; with ``decided`` also those."""
+        ...
+
+    def payments_of_reviews(self, review_ids: Iterable[int]) -> dict[int, int]:
+        """Return review id -> id of its payment, of those that exist; locks nothing."""
         ...
 
     def has_due(self, now_ms: int) -> bool:
@@ -294,14 +309,6 @@ class StatusCache(Protocol):
         ...
 
 
-class SavedCards(Protocol):
-    """The cards that users keep."""
-
-    def find(self, wanted: Iterable[tuple[int, int | None]]) -> dict[tuple[int, int | None], Card]:
-        """Return (user, payment method or None) -> the card; None asks for the default."""
-        ...
-
-
 class Alarm(Protocol):
     """Tells operators what they have to look at."""
 
@@ -325,6 +332,7 @@ class Render:
     refunded: Callable[[Payment, Refund], bytes]
     topped_up: Callable[[AccountKey, int, int], bytes]
     withdrawn: Callable[[AccountKey, int, int], bytes]
+    decided: Callable[[Review], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +346,7 @@ class Outside:
     cards: SavedCards
     vault: Vault
     cvvs: CvvRelay
+    files: Files
     jitter: Callable[[], float]
     instance: int
     pay_window_ms: int
@@ -359,6 +368,7 @@ class Ports:
     merchant_id: int
     committed: Callable[[], None]
     outside: Outside
+    bills: Bills
     alarm: Alarm
     reach: Callable[[str, str], None]
     """Names a kill point that is reached, and for what; does nothing unless a test armed it."""

@@ -34,12 +34,16 @@ _PATIENCE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What the servicer hands calls to: reads in a pool, writes in batches, what asks providers through the pipeline."""
+    """What the servicer hands calls to: reads in a pool, writes in batches, what asks providers through the pipeline.
+
+    ``imports`` is the pool of what takes long, so that reads do not wait for it.
+    """
 
     ports: Ports
     batcher: Batcher
     reads: ReadPool
     pipeline: Pipeline
+    imports: ReadPool
 
 
 class Payments(rpc.PaymentServiceServicer):

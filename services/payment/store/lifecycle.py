@@ -63,16 +63,18 @@ class Lifecycle:
         return {(Method(provider), each) for provider, each in select_rows(self._connection, t.callbacks, by, by, keys)}
 
     def reviews(self, payment_ids: Iterable[int]) -> list[Review]:
-        """Lock the reviews of payments that are not decided."""
+        """Lock every review of the payments and of their refunds."""
         keys = [(payment_id,) for payment_id in payment_ids]
         read = select_rows(self._connection, t.reviews, tuple(t.reviews.c.keys()), ("payment_id",), keys, lock=True)
-        return [rows.review_of(row) for row in read if row.status != "decided"]
+        return [rows.review_of(row) for row in read]
 
-    def review(self, review_id: int) -> Review | None:
-        """Lock a review."""
-        query = for_update(sa.select(t.reviews).where(t.reviews.c.id == review_id), self._dialect)
-        row = self._connection.execute(query).one_or_none()
-        return None if row is None else rows.review_of(row)
+    def booked(self, reference_ids: Iterable[int]) -> dict[int, set[str]]:
+        """Return what ledger transactions are about -> their kinds; nothing where nothing is booked."""
+        keys, columns = [(reference_id,) for reference_id in reference_ids], ("reference_id", "kind")
+        kinds: dict[int, set[str]] = {}
+        for reference_id, kind in select_rows(self._connection, t.ledger_transactions, columns, columns[:1], keys):
+            kinds.setdefault(reference_id, set()).add(kind)
+        return kinds
 
     def _write_lifecycle(self, change: Change) -> None:
         c = self._connection
@@ -93,7 +95,9 @@ class Lifecycle:
         ]
         insert_rows(c, t.callbacks, taken)
         insert_rows(c, t.reviews, [rows.review_row(r) for r in change.new_reviews])
-        update_rows(c, t.reviews, ("id",), [{"id": r.id, **rows.review_state(r)} for r in change.changed_reviews])
+        update_rows(
+            c, t.reviews, ("id",), [{"id": r.id, **rows.review_state(r)} for r in change.changed_reviews.values()]
+        )
         if change.audit:
             self._write_audit(change.audit, change.now_ms)
 

@@ -59,6 +59,7 @@ def payment_state(payment: Payment) -> Row:
         "update_ms": payment.update_ms,
         "events": payment.events,
         "refunding_minor": payment.refunding,
+        "owed": int(payment.owed),
     }
 
 
@@ -103,6 +104,7 @@ def payment_of(row: sa.Row[Any]) -> Payment:
         update_ms=row.update_ms,
         events=row.events,
         refunding=row.refunding_minor,
+        owed=bool(row.owed),
         live=row.live_order_id is not None,
     )
 
@@ -168,6 +170,7 @@ def attempt_state(attempt: Attempt) -> Row:
         "owner": attempt.owner,
         "next_ms": None if attempt.settled else attempt.next_ms,
         "update_ms": attempt.update_ms,
+        "paid_ms": attempt.paid_ms,
     }
 
 
@@ -196,6 +199,7 @@ def attempt_of(row: sa.Row[Any]) -> Attempt:
         provider_id=row.provider_id,
         provider_code=row.provider_code,
         action=orjson.loads(row.action),
+        paid_ms=row.paid_ms,
     )
 
 

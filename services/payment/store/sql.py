@@ -8,12 +8,23 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from services.kernel.money import Money
-from services.payment import mapping
-from services.payment.domain import Account, AccountKey, KnownOrder, Payment, Point, Refund, chain_hash
+from services.payment import mapping, states
+from services.payment.domain import (
+    Account,
+    AccountKey,
+    KnownOrder,
+    Payment,
+    Point,
+    Refund,
+    Review,
+    TrialBalanceLine,
+    chain_hash,
+)
 from services.payment.ports import Look
 from services.payment.store import rows
 from services.payment.store import tables as t
 from services.payment.store.lifecycle import Lifecycle, charges
+from services.payment.store.settled import Settlements, bill_differences, bills
 from services.platform import idempotency, inbox, outbox
 from services.platform.database import Conflict, Database, for_update, insert_rows, select_rows, update_rows
 
@@ -27,7 +38,7 @@ if TYPE_CHECKING:
     from services.payment.ports import CancelledOrder, Change
 
 
-class SqlTransaction(Lifecycle):
+class SqlTransaction(Lifecycle, Settlements):
     """One transaction over a Connection; rows that it will change are read under lock, in key order."""
 
     def __init__(self, connection: sa.Connection, ids: IdMaker) -> None:
@@ -98,10 +109,17 @@ class SqlTransaction(Lifecycle):
         c = self._connection
         insert_rows(c, t.payments, [rows.payment_row(p) for p in change.new_payments])
         changed = [{"id": p.id, **rows.payment_state(p)} for p in change.changed_payments.values()]
-        update_rows(c, t.payments, ("id",), changed)
+        for live in (
+            False,
+            True,
+        ):  # an order that one gives up may be another's in the same change: the column is unique
+            part = [row for row in changed if (row["live_order_id"] is not None) is live]
+            update_rows(c, t.payments, ("id",), part)
         insert_rows(c, t.payment_history, [rows.step_row(m.step) for m in change.moved])
         insert_rows(c, t.refunds, [rows.refund_row(r) for r in change.refunds])
         self._write_lifecycle(change)
+        if change.bills is not None:
+            self._write_bills(change.bills)
         if change.book is not None and change.book.postings:
             self._write_book(change.book, change.now_ms)
         events = [event for moved in change.moved if (event := mapping.event(moved)) is not None]
@@ -159,7 +177,7 @@ class SqlTransaction(Lifecycle):
             raise Conflict("an account vanished under its lock")
 
 
-_LAST = (t.outbox, t.ledger_transactions)
+_LAST = (t.outbox, t.ledger_transactions, bills, bill_differences)
 
 
 class SqlStore:
@@ -224,6 +242,23 @@ class SqlStore:
         with self._database.read() as connection:
             return dict(map(tuple, select_rows(connection, t.refunds, ("id", "payment_id"), ("id",), keys)))
 
+    def reviews_from(self, page: Page, *, decided: bool) -> list[Review]:
+        """Read a page of reviews, oldest first, one more than it holds; with ``decided`` also those."""
+        r, after = t.reviews.c, page.after_id()
+        query = sa.select(t.reviews).order_by(r.id).limit(page.limit)
+        if after is not None:
+            query = query.where(r.id > after)
+        if not decided:
+            query = query.where(r.status.in_((states.REVIEW_OPEN, states.REVIEW_PROPOSED)))
+        with self._database.read() as connection:
+            return [rows.review_of(row) for row in connection.execute(query)]
+
+    def payments_of_reviews(self, review_ids: Iterable[int]) -> dict[int, int]:
+        """Return review id -> id of its payment, of those that exist; locks nothing."""
+        keys = [(review_id,) for review_id in review_ids]
+        with self._database.read() as connection:
+            return dict(map(tuple, select_rows(connection, t.reviews, ("id", "payment_id"), ("id",), keys)))
+
     def has_due(self, now_ms: int) -> bool:
         """Whether an attempt is due."""
         with self._database.read() as connection:
@@ -262,6 +297,23 @@ class SqlStore:
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()
         return (0, 0) if row is None else (row.balance_minor, row.update_ms)
+
+    def trial_balance(self) -> list[TrialBalanceLine]:
+        """Add up the ledger by kind of account and currency, in this order."""
+        a, amount = t.accounts.c, t.ledger_entries.c.amount_minor
+        debits = sa.func.sum(sa.case((amount < 0, -amount), else_=0))
+        credits_ = sa.func.sum(sa.case((amount > 0, amount), else_=0))
+        query = (
+            sa.select(a.kind, a.currency_code, sa.func.count(a.id.distinct()), debits, credits_)
+            .join_from(t.ledger_entries, t.accounts, t.ledger_entries.c.account_id == a.id)
+            .group_by(a.kind, a.currency_code)
+            .order_by(a.kind, a.currency_code)
+        )
+        with self._database.read() as connection:  # some databases sum integers up to decimals
+            return [
+                TrialBalanceLine(kind, currency, accounts, int(debit), int(credit))
+                for kind, currency, accounts, debit, credit in connection.execute(query)
+            ]
 
 
 def _payments(connection: sa.Connection, query: sa.Select[Any]) -> list[Payment]:

@@ -38,6 +38,7 @@ payments = sa.Table(
     sa.Column("update_ms", sa.BigInteger, nullable=False),
     sa.Column("events", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("refunding_minor", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("owed", sa.Integer, nullable=False, server_default="0"),
     sa.CheckConstraint(f"status IN {states.CHECK}", name="payments_status"),
     sa.CheckConstraint(f"payment_method IN {_one_of(Method)}", name="payments_method"),
     sa.CheckConstraint(
@@ -102,9 +103,11 @@ attempts = sa.Table(
     sa.Column("owner", sa.Integer, nullable=False),
     sa.Column("next_ms", sa.BigInteger, index=True),
     sa.Column("update_ms", sa.BigInteger, nullable=False),
+    sa.Column("paid_ms", sa.BigInteger),
     sa.CheckConstraint(f"kind IN {_one_of(Kind)}", name="attempts_kind"),
     sa.CheckConstraint(f"point IN {_one_of(Point)}", name="attempts_point"),
     sa.CheckConstraint("(next_ms IS NULL) = (point = 'settled')", name="attempts_due"),
+    sa.Index("attempts_paid", "payment_method", "paid_ms"),
 )
 
 callbacks = sa.Table(

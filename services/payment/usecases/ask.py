@@ -36,11 +36,12 @@ def ask(ports: Ports, attempt: Attempt) -> Said:
     provider = ports.outside.providers[attempt.method]
     if attempt.kind is Kind.REFUND:
         ports.reach("P17", attempt.method)
-        return Said(attempt, refunded=_refund(provider, attempt))
-    ports.reach("P7", attempt.method)
-    charged = _ASKED[attempt.kind](provider, attempt, ports.clock.now_ms())
+        said = Said(attempt, refunded=_refund(provider, attempt))
+    else:
+        ports.reach("P7", attempt.method)
+        said = Said(attempt, charged=_ASKED[attempt.kind](provider, attempt, ports.clock.now_ms()))
     ports.reach("P9", attempt.method)
-    return Said(attempt, charged=charged)
+    return said
 
 
 def _is_first(attempt: Attempt) -> bool:

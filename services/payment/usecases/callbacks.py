@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.kernel.errors import DomainError
+from services.payment.domain.payment import our_number
 from services.payment.ports import CallbackTaken
 from services.payment.ports.provider import Acknowledgement, Callback, CallbackForged, Notice
-from services.payment.usecases.settling import Settling
+from services.payment.usecases.settling import Settling, reach_moved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +46,7 @@ def acknowledge(ports: Ports, provider: Method) -> Acknowledgement:
 
 def take_notices(ports: Ports, items: Sequence[Told]) -> list[DomainError | None]:
     """Take in what was told, each notice once; what cannot be so of anything of ours is refused and changes nothing."""
-    places = [_number(item.notice.request_id) for item in items]
+    places = [our_number(item.notice.request_id) for item in items]
     of_refunds = ports.store.payments_of_refunds([number for kind, number in places if kind == "R"])
     ids = [number if kind == "P" else of_refunds.get(number, 0) for kind, number in places]
     ports.cache.hold(set(ids))
@@ -62,6 +63,7 @@ def take_notices(ports: Ports, items: Sequence[Told]) -> list[DomainError | None
                 _take(settling, item, payment_id)
         tx.write(settling.change)
         tx.commit()
+    reach_moved(ports, settling.change)
     for item in items:
         ports.reach("P16", item.provider)
     settling.tell()
@@ -80,24 +82,18 @@ def _take(settling: Settling, item: Told, payment_id: int) -> None:
 def _fault(settling: Settling, item: Told, payment_id: int) -> str:
     """Say why a verified notice cannot be about anything of ours; "" when it can."""
     payment, notice = settling.payments.get(payment_id), item.notice
-    if payment is None or payment.method is not item.provider or payment.charge is None:
+    ours = payment is not None and payment.method is item.provider and payment.charge is not None
+    if payment is None or not ours or (notice.refunded is not None) != notice.request_id.startswith("R"):
         return f"nothing of ours is {notice.request_id}"
     if notice.refunded is not None:
         refund = settling.refunds[int(notice.request_id[1:])]
         return _differs(notice.refunded.amount, refund.amount)
     assert notice.charged is not None
-    return _differs(notice.charged.amount, settling.expected(payment))
+    return _differs(notice.charged.amount, settling.expected(payment, notice.charged.phase))
 
 
 def _differs(told: Money | None, ours: Money) -> str:
     return "" if told in {None, ours} else f"it tells of {told}, ours is {ours}"
-
-
-def _number(request_id: str) -> tuple[str, int]:
-    """Read our number: P and the payment's id, or R and the refund's."""
-    kind, digits = request_id[:1], request_id[1:]
-    right = kind in {"P", "R"} and digits.isascii() and digits.isdecimal() and len(digits) <= 19
-    return (kind, int(digits)) if right else ("", 0)
 
 
 def _refused(ports: Ports, provider: Method, why: str) -> DomainError:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from services.kernel.errors import DomainError
 from services.kernel.idempotency import IdempotencyKey, InFlight, Once, Outcome
 from services.payment import states
-from services.payment.domain import Kind, check_capturable
+from services.payment.domain import Kind, Point, check_capturable
 from services.payment.domain.attempt import LEASE_MS
 from services.payment.ports import Change, Moved
-from services.payment.usecases.settling import follow
+from services.payment.usecases.settling import follow, reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,7 +94,9 @@ def _begin(
             once.settle(place, InFlight(attempt.id, attempt))
         change.answers, change.held = once.kept(business=ports.business), once.held()
         tx.write(change)
+        reach(ports, "P2", change.new_attempts)
         tx.commit()
+    reach(ports, "P6", change.new_attempts)
     ports.committed()
     return once.outcomes()
 
@@ -113,8 +115,8 @@ def _void(ports: Ports, change: Change, payment: Payment, item: _Item) -> Attemp
 
 def _close(ports: Ports, change: Change, payment: Payment, item: _Item) -> Attempt:
     """The payment stays as it is until the provider has ended it: the payer may be faster."""
-    if payment.status not in _CLOSABLE or payment.charge is None:
-        raise _conflict(payment)
+    if payment.status not in _CLOSABLE or payment.charge is None or payment.charge.point is Point.HELD:
+        raise _conflict(payment)  # what is held is captured or voided, also while that is under way
     now = change.now_ms
     return follow(ports, payment.charge, Kind.CLOSE, item.key.scope, now_ms=now, due_ms=now + LEASE_MS)
 

@@ -12,6 +12,7 @@ from services.payment.domain import Attempt, Book, Kind, Method, Payment, Scene,
 from services.payment.domain.attempt import LEASE_MS, scene_of
 from services.payment.domain.ledger import transfer
 from services.payment.ports import Change, Moved, ToAssess
+from services.payment.usecases.settling import reach, reach_moved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -69,12 +70,12 @@ def create_payments(ports: Ports, items: Sequence[CreatePayment]) -> list[Outcom
     with ports.store.transaction() as tx:
         change = _decide(ports, tx, items, drafts, blocked, once)
         tx.write(change)
-        _reach(ports, "P2", drafts)
+        reach(ports, "P2", change.new_payments)
         tx.commit()
     ports.committed()
-    _reach(ports, "P3", drafts)
-    for attempt in change.new_attempts:
-        ports.reach("P6", attempt.method)
+    reach(ports, "P3", change.new_payments)
+    reach(ports, "P6", change.new_attempts)
+    reach_moved(ports, change)
     return once.outcomes()
 
 
@@ -86,11 +87,6 @@ class _Draft:
     how: How | None = None
     card: Card | None = None
     expire_ms: int = 0
-
-
-def _reach(ports: Ports, point: str, drafts: Mapping[int, _Draft]) -> None:
-    for method in {draft.payment.method for draft in drafts.values()}:
-        ports.reach(point, method)
 
 
 def _learn(
@@ -180,7 +176,7 @@ def _assess(ports: Ports, items: Sequence[CreatePayment], drafts: dict[int, _Dra
         return frozenset()
     payments = [draft.payment for draft in drafts.values()]
     asked = [ToAssess(p.id, p.user_id, p.order_id, p.amount, p.method) for p in payments]
-    _reach(ports, "P4", drafts)
+    reach(ports, "P4", payments)
     try:
         verdicts = ports.risk.blocked(asked, _cause(items, drafts))
     except DomainError as failure:
@@ -188,7 +184,7 @@ def _assess(ports: Ports, items: Sequence[CreatePayment], drafts: dict[int, _Dra
             once.settle(place, failure)
             del drafts[place]
         return frozenset()
-    _reach(ports, "P5", drafts)
+    reach(ports, "P5", payments)
     return frozenset(place for place, blocked in zip(drafts, verdicts, strict=True) if blocked)
 
 

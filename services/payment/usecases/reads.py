@@ -1,4 +1,4 @@
-"""Reads: payments, refunds, balances."""
+"""Reads: payments, refunds, balances, the ledger's sums."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from services.kernel.pages import Page
-    from services.payment.domain import Payment, Refund
+    from services.payment.domain import Payment, Refund, TrialBalanceLine
     from services.payment.ports import Ports
 
 
@@ -57,3 +57,8 @@ def get_balance(ports: Ports, user_id: int, currency_code: str) -> tuple[Account
     key = AccountKey(USER_BALANCE, user_id, Money(currency_code or "CNY", 0).currency_code)
     balance, update_ms = ports.store.balance(key)
     return key, balance, update_ms
+
+
+def get_trial_balance(ports: Ports) -> list[TrialBalanceLine]:
+    """Return the sums of the whole ledger by kind of account and currency."""
+    return ports.store.trial_balance()

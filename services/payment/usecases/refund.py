@@ -12,9 +12,9 @@ from services.kernel.money import Money
 from services.payment import states
 from services.payment.domain import Attempt, Book, Kind, Method, Payment, Refund, check_refundable
 from services.payment.domain.attempt import LEASE_MS
-from services.payment.domain.ledger import transfer
+from services.payment.domain.ledger import REFUND, REFUND_PAYABLE, transfer
 from services.payment.ports import Change, Moved
-from services.payment.usecases.settling import accounts_of
+from services.payment.usecases.settling import accounts_of, reach, reach_moved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -70,7 +70,10 @@ def refund_payments(ports: Ports, items: Sequence[RefundPayment]) -> list[Outcom
                 once.settle(place, refusal)
         change.answers, change.held = once.kept(business=ports.business), once.held()
         tx.write(change)
+        reach(ports, "P2", change.changed_payments.values())
         tx.commit()
+    reach(ports, "P6", change.new_attempts)
+    reach_moved(ports, change)
     _tell(ports, change)
     return once.outcomes()
 
@@ -89,6 +92,8 @@ def refund_rejected(ports: Ports, items: Sequence[RefundRejected]) -> list[Domai
         change, payments = _open(ports, tx, owed)
         failed |= {i: DomainError("PAYMENT_NOT_FOUND", payment_id=i) for i in owed.keys() - payments.keys()}
         for payment in payments.values():
+            payment.owed = True  # a refund that is under way and comes to nothing is not forgotten
+            change.changed_payments[payment.id] = payment
             if payment.status in {states.SUCCESS, states.PARTIALLY_REFUNDED} and payment.refundable:
                 try:
                     note = owed[payment.id].reject_reason
@@ -127,7 +132,7 @@ def give_back(
     balance = payment.method is Method.BALANCE
     status = states.REFUND_SUCCESS if balance else states.REFUND_PENDING
     refund = Refund(ports.ids.next(shard_of(payment.user_id)), payment.id, money, note, status, now, now)
-    kind, credit = ("refund", payment.balance_account) if balance else ("refund_payable", None)
+    kind, credit = (REFUND, payment.balance_account) if balance else (REFUND_PAYABLE, None)
     merchant = payment.merchant_account(ports.merchant_id)
     credit = credit or payment.payable_account(ports.merchant_id)
     assert change.book is not None

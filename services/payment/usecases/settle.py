@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.kernel.errors import DomainError
-from services.payment.domain import Kind
-from services.payment.usecases.settling import Settling
+from services.payment.usecases.settling import Settling, reach_moved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,8 +25,7 @@ def settle(ports: Ports, items: Sequence[Said]) -> list[Answer | None]:
         answers = [_settle(settling, item) for item in items]
         tx.write(settling.change)
         tx.commit()
-    for item in items:
-        ports.reach("P18" if item.attempt.kind is Kind.REFUND else "P10", item.attempt.method)
+    reach_moved(ports, settling.change)
     settling.tell()
     return answers
 

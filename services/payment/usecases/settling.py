@@ -12,7 +12,7 @@ from services.kernel.errors import DomainError
 from services.kernel.money import Money
 from services.payment import states
 from services.payment.domain import Attempt, Book, Kind, Method, Point, Reason, Review
-from services.payment.domain.ledger import transfer
+from services.payment.domain.ledger import REFUND, REFUND_REVERSAL, transfer
 from services.payment.domain.payment import TAKEN
 from services.payment.ports import Change, Moved
 from services.payment.ports.provider import Phase, Verdict
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from services.payment.ports import Ports, Transaction
     from services.payment.ports.provider import Charged, Refunded
 
-_ENDED = frozenset({Phase.CLOSED, Phase.FAILED, Phase.ABSENT})
 _RETURNED = frozenset({states.REFUND_SUCCESS})
 
 
@@ -39,7 +38,9 @@ class Settling:
         self.payments = tx.payments(payment_ids)
         self.attempts = tx.attempts(self.payments)
         self.refunds = tx.refunds({a.refund_id for a in self.attempts.values() if a.refund_id})
-        self._reviewed = {(r.payment_id, r.refund_id) for r in tx.reviews(self.payments)}
+        self.reviews = {review.id: review for review in tx.reviews(self.payments)}
+        waiting = [r for r in self.reviews.values() if r.status != states.REVIEW_DECIDED]
+        self._reviewed = {(r.payment_id, r.refund_id) for r in waiting}
         self._held = tx.held({a.scope for a in self.attempts.values() if a.scope} | set(scopes))
         for payment in self.payments.values():
             payment.charge = self.attempts.get(payment.id)
@@ -69,38 +70,41 @@ class Settling:
             each.provider_code = said.code or each.provider_code
             self._touch(each)
         match said.phase:
+            case phase if said.verdict is Verdict.UNKNOWN and phase is not Phase.WAITING:
+                self._unknown(payment, attempt)  # also of money: nobody can tell whether it may stay
             case Phase.CAPTURED | Phase.REFUNDED:
+                charge.moved(said.at_ms)
                 self._taken(payment, said)
             case Phase.AUTHORIZED:
                 self._authorized(payment, attempt, said)
             case Phase.WAITING:
                 self._waiting(payment, attempt, said)
-            case phase if said.verdict is not Verdict.UNKNOWN and (phase is None or phase in _ENDED):
-                self._ended(payment, attempt, said)
             case _:
-                self._unknown(payment, attempt)
+                self._ended(payment, attempt, said)
 
     def _taken(self, payment: Payment, said: Charged) -> None:
         due = self._due(payment)
         returned = said.phase is Phase.REFUNDED
         if payment.status in TAKEN:
-            given = payment.refunded + payment.refunding
-            if returned and given < payment.captured:
-                self.review(payment, Reason.LATE_FAILURE, "the provider says that all was given back", 0)
+            if returned and not payment.refunded + payment.refunding:  # WeChat Pay says so of a part, too
+                self.review(payment, Reason.LATE_FAILURE, "the provider says that money was given back", 0)
         elif payment.status in {states.FAILED, states.CLOSED}:
             amount = due if said.amount is None else said.amount
-            self.review(payment, Reason.LATE_SUCCESS, f"{payment.status}, yet {amount} were taken", amount.minor_units)
+            what = f"{payment.status}, yet {amount} were taken"
+            self.review(payment, Reason.LATE_SUCCESS, what, _bookable(payment, amount))
         elif payment.status != states.REVIEW:
             if returned or said.amount not in {None, due}:
                 amount = said.amount or due
                 what = f"{due} were asked for, the provider says {said.phase} of {amount}"
-                self.review(payment, Reason.AMOUNT_MISMATCH, what, amount.minor_units)
+                self.review(payment, Reason.AMOUNT_MISMATCH, what, _bookable(payment, amount))
             else:
                 self.capture(payment, due.minor_units)
         self._settle_all(payment)
 
-    def expected(self, payment: Payment) -> Money:
-        """Return what the provider has to say of the money: what was taken, or is to be."""
+    def expected(self, payment: Payment, phase: Phase | None) -> Money:
+        """Return the amount that a word of ``phase`` has to name: what was taken or is to be, before that what was asked."""
+        if phase not in {Phase.CAPTURED, Phase.REFUNDED}:
+            return payment.amount
         taken = payment.status in TAKEN
         return Money(payment.amount.currency_code, payment.captured) if taken else self._due(payment)
 
@@ -118,12 +122,14 @@ class Settling:
 
     def book_beside(self, payment: Payment, captured: int) -> None:
         """Book money of a payment that stays in review, because it is given back beside its order."""
-        payment.captured = captured
         self._book_capture(payment, captured)
+        payment.captured = captured
         self._changed(payment)
 
     def _book_capture(self, payment: Payment, captured: int) -> None:
         merchant = self._ports.merchant_id
+        if payment.charge is not None:
+            self._touch(payment.charge.moved(self.now_ms))
         self._post(
             "payment", payment.id, payment.clearing_account(merchant), payment.merchant_account(merchant), captured
         )
@@ -132,23 +138,33 @@ class Settling:
         charge = payment.charge or attempt
         if payment.status in {states.FAILED, states.CLOSED}:
             self._void_late(payment, charge)
-        elif payment.is_open:
-            if charge.capture:
-                self._wait(attempt, Point.WAITING)  # asked to take it at once: the network is on its way
-                return
+        elif payment.is_open and charge.capture:
+            self._wait(attempt, Point.WAITING)  # asked to take it at once: the network is on its way
+            return
+        elif payment.is_open and not self._is_changing(payment, attempt):
             if payment.status != states.AUTHORIZED:
                 self._moved(payment, payment.enter(states.AUTHORIZED, self.now_ms))
             charge.action = {}
             charge.hold(self.now_ms + self._ports.outside.capture_window_ms, self.now_ms)
+            self._answer_waiting(charge)  # it is not taken up before its window ends: nobody else would
         if attempt is not charge:
             attempt.provider_code = said.code
             attempt.settle(self.now_ms)
 
+    def _is_changing(self, payment: Payment, attempt: Attempt) -> bool:
+        """Whether a capture or a void is under way that this is not the answer to: what was held before is old news."""
+        changes = {Kind.CAPTURE, Kind.VOID}
+        of_payment = (each for each in self.attempts.values() if each.payment_id == payment.id)
+        return any(each.kind in changes and not each.settled and each.id != attempt.id for each in of_payment)
+
     def _void_late(self, payment: Payment, charge: Attempt) -> None:
-        """An issuer holds money for a payment that has ended: let go of it, no money was taken."""
+        """An issuer holds money for a payment that has ended: let go of it, no money was taken. Once: the rest is old news."""
+        if any(each.kind is Kind.VOID and each.payment_id == payment.id for each in self.attempts.values()):
+            return
         self._ports.alarm.alert("payment.held_late", payment_id=payment.id, status=payment.status)
         charge.settle(self.now_ms)
         void = follow(self._ports, charge, Kind.VOID, None, now_ms=self.now_ms, due_ms=self.now_ms)
+        self.attempts[void.id] = void
         self.change.new_attempts.append(void)
 
     def _waiting(self, payment: Payment, attempt: Attempt, said: Charged) -> None:
@@ -166,15 +182,17 @@ class Settling:
             if given < payment.captured:  # a wallet calls a trade closed that was refunded whole
                 self.review(payment, Reason.LATE_FAILURE, f"{payment.status}, yet the provider says {said.phase}", 0)
         elif payment.is_open:
-            declined = (
-                attempt.kind is Kind.CHARGE and said.verdict is Verdict.REFUSED and said.phase is not Phase.CLOSED
-            )
-            if declined:
+            held, charged = payment.status == states.AUTHORIZED, attempt.kind is Kind.CHARGE
+            if charged and said.verdict is Verdict.REFUSED and said.phase is not Phase.CLOSED:
                 step = payment.fail("PAYMENT_DECLINED", self.now_ms)
             else:
-                cancelled = attempt.kind is not Kind.CHARGE and attempt.payer.get("why") != "expired"
+                cancelled = not charged and attempt.payer.get("why") != "expired"
                 step = payment.close("PAYMENT_CANCELLED" if cancelled else "PAYMENT_EXPIRED", self.now_ms)
             self._moved(payment, step)
+            if held and payment.status == states.FAILED:  # a contradiction: what may be held nevertheless is let go of
+                self._settle_all(payment)
+                self._void_late(payment, payment.charge or attempt)
+                return
         self._settle_all(payment)
 
     def _unknown(self, payment: Payment, attempt: Attempt) -> None:
@@ -193,6 +211,7 @@ class Settling:
         self.change.changed_refunds[refund.id] = refund
         match said.verdict:
             case Verdict.DONE:
+                attempt.moved(said.at_ms)
                 if said.amount not in {None, refund.amount}:
                     what = f"{refund.amount} were to be given back, the provider says {said.amount}"
                     self._doubt(payment, refund, attempt, what)
@@ -204,6 +223,8 @@ class Settling:
                 waits = verdict is Verdict.PENDING
                 refund.enter(states.REFUND_PENDING if waits else states.REFUND_UNKNOWN, self.now_ms)
                 self._wait(attempt, Point.WAITING if waits else Point.UNKNOWN)
+        if attempt.settled:
+            self._answer_waiting(attempt)  # a callback may have settled it, and who asked may be dead
 
     def _refund_done(self, payment: Payment, refund: Refund, attempt: Attempt) -> None:
         if refund.status == states.REFUND_FAILED:
@@ -215,14 +236,17 @@ class Settling:
     def finish_refund(self, payment: Payment, refund: Refund) -> None:
         """Book a refund that was set aside, and put it down as done."""
         amount, merchant = refund.amount.minor_units, self._ports.merchant_id
+        self._post(REFUND, refund.id, payment.payable_account(merchant), payment.clearing_account(merchant), amount)
+        self._touch(self.attempts[refund.id].moved(self.now_ms))
         refund.enter(states.REFUND_SUCCESS, self.now_ms)
-        self._post("refund", refund.id, payment.payable_account(merchant), payment.clearing_account(merchant), amount)
         payment.let_go(amount)
         self.change.changed_refunds[refund.id] = refund
         self._moved(payment, payment.refund(amount, self.now_ms), refund)
 
     def _refund_refused(self, payment: Payment, refund: Refund, attempt: Attempt) -> None:
-        if refund.status in {states.REFUND_PENDING, states.REFUND_UNKNOWN}:
+        if refund.status in {states.REFUND_PENDING, states.REFUND_UNKNOWN} and payment.owed:
+            self._doubt(payment, refund, attempt, f"{refund.amount} are owed to the payer, yet the provider refuses")
+        elif refund.status in {states.REFUND_PENDING, states.REFUND_UNKNOWN}:
             self.drop_refund(payment, refund)
         elif refund.status in _RETURNED:
             self._doubt(payment, refund, attempt, "the refund was done, yet the provider says that it failed")
@@ -231,16 +255,27 @@ class Settling:
     def drop_refund(self, payment: Payment, refund: Refund) -> None:
         """Put a refund down as failed: what was set aside can be refunded again."""
         amount, merchant = refund.amount.minor_units, self._ports.merchant_id
-        refund.enter(states.REFUND_FAILED, self.now_ms)
         back = payment.merchant_account(merchant)
-        self._post("refund_reversal", refund.id, payment.payable_account(merchant), back, amount)
+        self._post(REFUND_REVERSAL, refund.id, payment.payable_account(merchant), back, amount)
+        refund.enter(states.REFUND_FAILED, self.now_ms)
         payment.let_go(amount)
         self.change.changed_refunds[refund.id] = refund
         self._changed(payment)
+        if payment.status == states.REVIEW:
+            self._not_given_back(payment, refund)
+
+    def _not_given_back(self, payment: Payment, refund: Refund) -> None:
+        """Money that two people gave back is here again: nobody but they says what becomes of it."""
+        reason = Reason.AMOUNT_MISMATCH if payment.live else Reason.LATE_SUCCESS
+        what = f"{refund.amount} were to be given back, yet {refund.refund_no} failed ({refund.provider_code})"
+        self._open_review(payment, 0, reason, what, payment.captured)
 
     def _doubt(self, payment: Payment, refund: Refund, attempt: Attempt, what: str) -> None:
-        refund.enter(states.REFUND_REVIEW, self.now_ms)
         attempt.settle(self.now_ms)
+        if any(r.refund_id == refund.id and r.status == states.REVIEW_DECIDED for r in self.reviews.values()):
+            self._ports.alarm.alert("refund.decided_otherwise", refund_id=refund.id, why=what)
+            return  # what two people decided stands
+        refund.enter(states.REFUND_REVIEW, self.now_ms)
         self._open_review(payment, refund.id, Reason.REFUND_CONTRADICTION, what, refund.amount.minor_units)
 
     # -- what follows
@@ -290,7 +325,7 @@ class Settling:
                 refused = attempt.settled and payment.status != states.CLOSED
                 return refusal if refused else render.voided(payment)
             case Kind.CLOSE:
-                refused = attempt.settled and payment.status == states.AUTHORIZED
+                refused = attempt.settled and payment.is_open
                 return refusal if refused else render.closed(payment)
 
     def _settle_all(self, payment: Payment) -> None:
@@ -299,11 +334,14 @@ class Settling:
             if attempt.payment_id == payment.id and attempt.kind is not Kind.REFUND and not attempt.settled:
                 attempt.settle(self.now_ms)
                 self._touch(attempt)
-                if attempt.scope is not None:
-                    self.answer(attempt)
+                self._answer_waiting(attempt)
+
+    def _answer_waiting(self, attempt: Attempt) -> None:
+        if attempt.scope is not None:
+            self.answer(attempt)
 
     def _wait(self, attempt: Attempt, point: Point) -> None:
-        if not attempt.settled:
+        if not attempt.settled and attempt.point is not Point.HELD:  # what is held waits for its window alone
             attempt.wait(point, self.now_ms, self._ports.outside.jitter())
             self._touch(attempt)
 
@@ -320,6 +358,23 @@ class Settling:
 
     def _touch(self, attempt: Attempt) -> None:
         self.change.changed_attempts[attempt.id] = attempt
+
+
+def _bookable(payment: Payment, said: Money) -> int:
+    """What can be booked of an amount: minor units of the payment's currency; of another currency none."""
+    return said.minor_units if said.currency_code == payment.amount.currency_code else 0
+
+
+def reach(ports: Ports, point: str, things: Iterable[Payment | Attempt]) -> None:
+    """Say that a kill point is reached, once for each method among ``things``."""
+    for method in dict.fromkeys(thing.method for thing in things):
+        ports.reach(point, method)
+
+
+def reach_moved(ports: Ports, change: Change) -> None:
+    """Say that success, and a refund that was done, are committed with their ledger entries and events."""
+    reach(ports, "P10", [moved.payment for moved in change.moved if moved.step.status == states.SUCCESS])
+    reach(ports, "P18", [moved.payment for moved in change.moved if moved.refund is not None])
 
 
 def accounts_of(payment: Payment, merchant_id: int) -> set[AccountKey]:

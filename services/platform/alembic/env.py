@@ -2,5 +2,14 @@
 
 from alembic import context
 
-context.configure(connection=context.config.attributes["connection"], transactional_ddl=True)
+from services.platform import failpoint
+
+
+def _step_done(*_: object, **__: object) -> None:
+    failpoint.reach("P20", context.config.attributes["room"])
+
+
+context.configure(
+    connection=context.config.attributes["connection"], transactional_ddl=True, on_version_apply=_step_done
+)
 context.run_migrations()

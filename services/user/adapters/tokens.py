@@ -14,7 +14,7 @@ from services.user.domain import PublicKey, SigningKey
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from services.user.adapters.keys import MasterKey
+    from services.platform.masterkey import MasterKey
 
 _ALG = "ES256"
 _CURVE = "P-256"

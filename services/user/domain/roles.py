@@ -46,6 +46,8 @@ ROLES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
                 "risk:write",
                 "users:read",
                 "users:write",
+                "webhooks:read",
+                "webhooks:write",
             }
         ),
     }

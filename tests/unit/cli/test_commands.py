@@ -69,12 +69,6 @@ def test_mesh_when_there_is_none(command: str, tmp_path: Path, capsys: pytest.Ca
     assert "No mesh runs" in capsys.readouterr().err
 
 
-def test_demo_when_a_method_is_not_connected(capsys: pytest.CaptureFixture[str]) -> None:
-    """A way to pay that is not connected is refused by the business, before anything starts."""
-    assert main(["demo", "--method", "alipay"]) == Exit.REFUSED
-    assert "alipay" in capsys.readouterr().err
-
-
 def test_bug_when_a_command_breaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A fault of ours, here a run.json that `up` would never write, ends with 70 and shows where it is."""
     folder = Folder(tmp_path)

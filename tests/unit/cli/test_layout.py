@@ -51,6 +51,16 @@ def test_environ_when_it_holds_secrets(layout: Layout) -> None:
     assert all(environ["PAYMESH_FAILPOINT"] == "after-commit" for environ in environs.values())
 
 
+def test_environ_when_files_are_in_a_bucket(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Payment is told where and by which key, and nobody else is told the key; else they are in DIR."""
+    assert layout.service_environ(layout.of(["payment"])[0], ADMIN)["PAYMESH_FILES"] == str(layout.folder.files)
+    monkeypatch.setenv("PAYMESH_FILES", "s3://bills")
+    monkeypatch.setenv("PAYMESH_S3_SECRET", "of the bucket")
+    environs = {each.service: layout.service_environ(each, ADMIN) for each in layout.instances}
+    assert environs["payment"]["PAYMESH_FILES"] == "s3://bills"
+    assert [name for name, environ in environs.items() if "PAYMESH_S3_SECRET" in environ] == ["payment"]
+
+
 def test_environ_when_instances_share_a_database(layout: Layout) -> None:
     """Two instances differ in number, socket and port, and share their database."""
     one, two = (layout.service_environ(each, ADMIN) for each in layout.of(["payment"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf.json_format import ParseDict
 from google.rpc import code_pb2
 
 from buf.validate import validate_pb2
@@ -22,6 +23,7 @@ from services.mesh.openapi.schemas import Side
         ),
         (validate_pb2.FieldRules(string=validate_pb2.StringRules(pattern="^a$")), {"pattern": "^a$"}),
         (validate_pb2.FieldRules(string=validate_pb2.StringRules(email=True)), {"format": "email"}),
+        (ParseDict({"string": {"in": ["a", "b"]}}, validate_pb2.FieldRules()), {"enum": ["a", "b"]}),
         (validate_pb2.FieldRules(int32=validate_pb2.Int32Rules(gte=0, lte=100)), {"minimum": 0, "maximum": 100}),
         (
             validate_pb2.FieldRules(int32=validate_pb2.Int32Rules(gt=1, lt=5)),

@@ -8,16 +8,14 @@ from services.kernel.errors import DomainError
 from services.kernel.idempotency import IdempotencyKey, Scope
 from services.kernel.pages import page
 from services.notification import states, usecases
-from services.notification.domain import (
+from services.notification.domain import Channel, Contact, Notification
+from services.notification.domain.notification import (
     LEASE_MS,
     PAUSES_MS,
     PUSH_AGAIN_MS,
     TRIES_MAX,
     UNKNOWN_CONTACT,
     UNKNOWN_OUTCOME,
-    Channel,
-    Contact,
-    Notification,
 )
 from services.notification.usecases import KnowContact, SendNotification, Settle, Tell
 from tests.fakes.notification import OPERATORS, FakeNotification

@@ -14,7 +14,7 @@ from services.kernel.money import MINOR_UNITS_MAX, Money
 from services.kernel.pages import Page
 from services.payment import states, usecases
 from services.payment.domain import AccountKey, KnownOrder, Method, Payment
-from services.payment.domain.ledger import USER_BALANCE
+from services.payment.domain.ledger import FUNDING_CLEARING, USER_BALANCE
 from services.payment.ports import ToAssess
 from tests.fakes.payment import FakeCache, FakeRisk, World
 
@@ -331,3 +331,21 @@ def test_balance_is_of_the_currency_that_is_asked_for(world: World) -> None:
     with pytest.raises(DomainError) as caught:
         usecases.get_balance(world.ports, USER, "XAU")
     assert caught.value.reason == "CURRENCY_UNSUPPORTED"
+
+
+def withdraw(world: World, amount: int, key: str = "w") -> Answer:
+    """Take money off a balance."""
+    stated = IdempotencyKey(Scope(USER, "WithdrawBalance", key), str(amount).encode())
+    [answer] = usecases.withdraw_balances(
+        world.ports, [usecases.WithdrawBalance(caller(), stated, USER, Money("CNY", amount))]
+    )
+    return answer
+
+
+def test_withdrawal_is_booked_once_and_never_beyond_the_balance(world: World) -> None:
+    """A repeat gets the same bytes, the clearing account owes what was paid out, a fen too much is refused."""
+    first = withdraw(world, 600)
+    assert first == withdraw(world, 600)
+    assert said([withdraw(world, 401, "more")]) == ["BALANCE_INSUFFICIENT"]
+    assert world.store.balance(AccountKey(USER_BALANCE, USER, "CNY"))[0] == 400
+    assert world.store.balance(AccountKey(FUNDING_CLEARING, 1, "CNY"))[0] == -400

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import stat
-import threading
 from pathlib import Path
 
 import pytest
@@ -18,8 +16,8 @@ from services.contract.load import contract
 from services.kernel.caller import Caller
 from services.platform import settings as platform_settings
 from services.platform.interceptor import Call
+from services.platform.masterkey import MasterKey, MasterKeyUnusable
 from services.user import mapping, states
-from services.user.adapters.keys import MasterKey, MasterKeyUnusable
 from services.user.adapters.passwords import Argon2Passwords
 from services.user.adapters.tokens import Es256Signer, RandomSecrets
 from services.user.domain import Profile, UserCreated, UserLogin, UserUpdated
@@ -90,7 +88,7 @@ def registering(password: str, key: str = "key-00001") -> tuple[Call, pb.Registe
 
 def test_fingerprint_tells_passwords_apart_and_nothing_about_them(tmp_path: Path) -> None:
     """Same request, same fingerprint; another password, another; who has the database alone cannot compute any of them."""
-    seal = MasterKey(tmp_path / "user.key").fingerprint
+    seal = MasterKey(tmp_path, "user").fingerprint
     commands = [
         mapping.register_user(*registering(p), "hash", seal) for p in ("password one", "password one", "password two")
     ]
@@ -132,7 +130,7 @@ def test_password_is_hashed_with_argon2id() -> None:
 
 def test_token_is_verified_with_the_published_key(tmp_path: Path) -> None:
     """ES256, the key found by its id; the id is the RFC 7638 thumbprint of what is published."""
-    signer = Es256Signer(MasterKey(tmp_path / "user.key"))
+    signer = Es256Signer(MasterKey(tmp_path, "user"))
     signer.load([signer.make(1, 0)])
     (public,) = signer.public_keys()
     published: dict[str, str | list[str]] = {
@@ -153,55 +151,22 @@ def test_token_is_verified_with_the_published_key(tmp_path: Path) -> None:
 
 def test_signing_key_is_sealed_and_opens_only_with_its_master_key(tmp_path: Path) -> None:
     """The private half is not in what is stored; another instance with the same file signs with the same key."""
-    signer = Es256Signer(MasterKey(tmp_path / "user.key"))
+    signer = Es256Signer(MasterKey(tmp_path, "user"))
     key = signer.make(1, 0)
     assert b'"d"' not in key.sealed
-    for each in (signer, Es256Signer(MasterKey(tmp_path / "user.key"))):
+    for each in (signer, Es256Signer(MasterKey(tmp_path, "user"))):
         each.load([key])
         assert each.public_keys() == (key.public,)
     with pytest.raises(MasterKeyUnusable, match="put that one back"):
-        Es256Signer(MasterKey(tmp_path / "other.key")).load([key])
+        Es256Signer(MasterKey(tmp_path / "other", "user")).load([key])
 
 
 def test_newest_key_signs_and_older_ones_stay_published(tmp_path: Path) -> None:
     """Tokens of before a new key are still verified."""
-    signer = Es256Signer(MasterKey(tmp_path / "user.key"))
+    signer = Es256Signer(MasterKey(tmp_path, "user"))
     first, second = signer.make(1, 0), signer.make(2, 0)
     signer.load([second, first])
     assert signer.public_keys() == (second.public, first.public)
-
-
-def test_master_key_is_its_owners_alone(tmp_path: Path) -> None:
-    """The file is made with mode 0600; one that others can read, or of another size, is refused with what to do."""
-    path = tmp_path / "keys" / "user.key"
-    MasterKey(path).fingerprint(b"")
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert [p.name for p in path.parent.iterdir()] == ["user.key"]
-    path.chmod(0o644)
-    with pytest.raises(MasterKeyUnusable, match="chmod 600"):
-        MasterKey(path).fingerprint(b"")
-    path.chmod(0o600)
-    path.write_bytes(b"short")
-    with pytest.raises(MasterKeyUnusable, match="5 bytes"):
-        MasterKey(path).fingerprint(b"")
-
-
-def test_master_key_is_one_when_many_make_it_at_once(tmp_path: Path) -> None:
-    """Whoever comes second uses the first one's."""
-    path, found = tmp_path / "keys" / "user.key", []
-    begin = threading.Barrier(8)
-
-    def make() -> None:
-        begin.wait()
-        found.append(MasterKey(path).fingerprint(b""))
-
-    threads = [threading.Thread(target=make) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 8
-    assert len(set(found)) == 1
 
 
 def test_random_secrets_have_the_lengths_that_are_stored() -> None:

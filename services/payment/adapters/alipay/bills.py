@@ -6,13 +6,14 @@ import csv
 import io
 import zipfile
 import zlib
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from services.payment.adapters.china import bill_fen, china_ms, cny
 from services.payment.ports.provider import BillLine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 TEXT_BYTES_MAX = 512 << 20
 FILES_MAX = 16
@@ -20,7 +21,7 @@ FILES_MAX = 16
 _KINDS = {"交易": "charge", "退款": "refund"}
 _TRADE_NO, _OURS, _KIND, _AT = "支付宝交易号", "商户订单号", "业务类型", "完成时间"
 _AMOUNT, _REFUND_NO, _FEE = "订单金额(元)", "退款批次号/请求号", "服务费(元)"
-_COLUMNS = {_TRADE_NO, _OURS, _KIND, _AT, _AMOUNT, _REFUND_NO, _FEE}
+_COLUMNS = (_TRADE_NO, _OURS, _KIND, _AT, _AMOUNT, _REFUND_NO, _FEE)
 _DETAILS, _SUMMARY, _END = "业务明细", "汇总", "业务明细列表结束"
 
 
@@ -29,9 +30,10 @@ def lines(content: bytes) -> tuple[BillLine, ...]:
     rows = csv.reader(_listed(_details(content)))
     try:
         head = [_cell(each) for each in next(rows, [])]
-        if missing := _COLUMNS - set(head):
+        if missing := set(_COLUMNS) - set(head):
             raise ValueError(f"columns missing: {sorted(missing)}")
-        return tuple(_line(dict(zip(head, map(_cell, row), strict=True))) for row in rows)
+        wanted = itemgetter(*map(head.index, _COLUMNS))  # a bill has many lines, and most of a line says nothing here
+        return tuple(_line(*map(str.strip, wanted(_whole(row, len(head))))) for row in rows)
     except csv.Error as error:
         raise ValueError("not CSV") from error
 
@@ -72,22 +74,28 @@ def _name(file: zipfile.ZipInfo) -> str:
 
 
 def _cell(text: str) -> str:
-    """Numbers come with a tab behind them, so that spreadsheets take them for text; some heads have wide brackets."""
+    """Cells come with a tab behind them, so that spreadsheets take numbers for text; some heads have wide brackets."""
     return text.strip().replace("\uff08", "(").replace("\uff09", ")")
 
 
-def _line(row: Mapping[str, str]) -> BillLine:
-    kind = _KINDS.get(row[_KIND], "")
+def _whole(row: list[str], width: int) -> list[str]:
+    if len(row) != width:
+        raise ValueError("a line that is longer or shorter than the head")
+    return row
+
+
+def _line(trade_no: str, ours: str, word: str, at: str, amount: str, refund_no: str, kept: str) -> BillLine:
+    """Read a line by the cells of `_COLUMNS`."""
+    kind = _KINDS.get(word, "")
     if not kind:
-        raise ValueError(f"a line of another kind: {row[_KIND]!r}")
-    ours = row[_OURS]
-    fee = abs(bill_fen(row[_FEE] or "0"))
+        raise ValueError(f"a line of another kind: {word!r}")
+    fee = abs(bill_fen(kept or "0"))
     return BillLine(
         kind=kind,
-        request_id=row[_REFUND_NO] if kind == "refund" else ours,
+        request_id=refund_no if kind == "refund" else ours,
         charge_request_id=ours,
-        provider_id=row[_TRADE_NO],
-        amount=cny(abs(bill_fen(row[_AMOUNT]))),
+        provider_id=trade_no,
+        amount=cny(abs(bill_fen(amount))),
         fee=-fee if kind == "refund" else fee,  # a refund gives it back
-        at_ms=china_ms(row[_AT]),
+        at_ms=china_ms(at),
     )

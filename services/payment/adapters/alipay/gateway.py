@@ -34,7 +34,9 @@ class Gateway:
         self._key = rsa.private_key(settings.private_key)
         self._alipay_key = rsa.public_key(settings.alipay_public_key)
         self._settings, self._clock = settings, clock
-        self._exchange = Exchange(clock, connect_s=settings.connect_s, read_s=settings.read_s, transport=transport)
+        self._exchange = Exchange(
+            clock, connect_s=settings.connect_s, read_s=settings.read_s, transport=transport, provider="alipay"
+        )
 
     def parameters(self, method: str, content: Mapping[str, object], *, payer: bool = False) -> dict[str, str]:
         """Make the signed parameters of a request; where the payer brings it there himself, with where to send him back."""

@@ -50,7 +50,9 @@ class Client:
             settings.merchant_id, settings.key_id, settings.request_secret, settings.answer_secret
         )
         self._clock = clock
-        self._exchange = Exchange(clock, connect_s=settings.connect_s, read_s=settings.read_s, transport=transport)
+        self._exchange = Exchange(
+            clock, connect_s=settings.connect_s, read_s=settings.read_s, transport=transport, provider="bank_card"
+        )
 
     def get(self, path: str) -> Said:
         """Ask. Raises Unanswered."""

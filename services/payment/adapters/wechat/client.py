@@ -55,7 +55,9 @@ class Client:
         self._apiv3_key, self._clock = settings.apiv3_key, clock
         fetch = self._certificates if settings.fetch_certificates else None
         self._keys = PlatformKeys(settings.public_keys, settings.certificates, fetch, clock)
-        self._exchange = Exchange(clock, connect_s=settings.connect_s, read_s=settings.read_s, transport=transport)
+        self._exchange = Exchange(
+            clock, connect_s=settings.connect_s, read_s=settings.read_s, transport=transport, provider="wechat"
+        )
 
     def get(self, path: str) -> Said:
         """Ask. Raises Unanswered."""

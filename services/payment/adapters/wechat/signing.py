@@ -18,7 +18,6 @@ AGE_MS_MAX = 300_000
 PROBE = "WECHATPAY/SIGNTEST/"
 """A signature that begins so is a test by WeChat Pay whether we refuse what does not verify."""
 
-SERIAL_CHARACTERS_MAX = 64
 _SERIAL = re.compile(r"PUB_KEY_ID_[0-9A-Za-z]{1,53}|[0-9A-F]{1,64}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,12}", re.ASCII)
 

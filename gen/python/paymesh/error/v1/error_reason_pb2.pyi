@@ -148,6 +148,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The name of the rule is taken."""
     ERROR_REASON_NOTIFICATION_NOT_FOUND: _ErrorReason.ValueType  # 501
     """No notification of this id that the caller may see."""
+    ERROR_REASON_WEBHOOK_URL_REFUSED: _ErrorReason.ValueType  # 502
+    """The URL of a webhook is none that is called: malformed, not https, or at a host that is unknown or not public."""
+    ERROR_REASON_WEBHOOK_ENDPOINT_NOT_FOUND: _ErrorReason.ValueType  # 503
+    """No webhook endpoint of this id."""
+    ERROR_REASON_WEBHOOK_ENDPOINT_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 504
+    """There are as many webhook endpoints as there may be."""
+    ERROR_REASON_WEBHOOK_ENDPOINT_DISABLED: _ErrorReason.ValueType  # 505
+    """A delivery to a disabled endpoint cannot be sent again."""
+    ERROR_REASON_WEBHOOK_DELIVERY_NOT_FOUND: _ErrorReason.ValueType  # 506
+    """No webhook delivery of this id."""
+    ERROR_REASON_WEBHOOK_DELIVERY_STATUS_CONFLICT: _ErrorReason.ValueType  # 507
+    """Only a delivery that was given up can be sent again."""
     ERROR_REASON_CONFIG_NOT_FOUND: _ErrorReason.ValueType  # 601
     """No configuration entry of this key."""
     ERROR_REASON_CONFIG_VERSION_CONFLICT: _ErrorReason.ValueType  # 602
@@ -288,6 +300,18 @@ ERROR_REASON_RULE_NAME_TAKEN: ErrorReason.ValueType  # 402
 """The name of the rule is taken."""
 ERROR_REASON_NOTIFICATION_NOT_FOUND: ErrorReason.ValueType  # 501
 """No notification of this id that the caller may see."""
+ERROR_REASON_WEBHOOK_URL_REFUSED: ErrorReason.ValueType  # 502
+"""The URL of a webhook is none that is called: malformed, not https, or at a host that is unknown or not public."""
+ERROR_REASON_WEBHOOK_ENDPOINT_NOT_FOUND: ErrorReason.ValueType  # 503
+"""No webhook endpoint of this id."""
+ERROR_REASON_WEBHOOK_ENDPOINT_LIMIT_EXCEEDED: ErrorReason.ValueType  # 504
+"""There are as many webhook endpoints as there may be."""
+ERROR_REASON_WEBHOOK_ENDPOINT_DISABLED: ErrorReason.ValueType  # 505
+"""A delivery to a disabled endpoint cannot be sent again."""
+ERROR_REASON_WEBHOOK_DELIVERY_NOT_FOUND: ErrorReason.ValueType  # 506
+"""No webhook delivery of this id."""
+ERROR_REASON_WEBHOOK_DELIVERY_STATUS_CONFLICT: ErrorReason.ValueType  # 507
+"""Only a delivery that was given up can be sent again."""
 ERROR_REASON_CONFIG_NOT_FOUND: ErrorReason.ValueType  # 601
 """No configuration entry of this key."""
 ERROR_REASON_CONFIG_VERSION_CONFLICT: ErrorReason.ValueType  # 602

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class NotificationServiceStub(object):
-    """Tells people what happened, by SMS, e-mail and push.
+    """Tells people what happened, by SMS, e-mail and push, and the merchant by webhooks.
     """
 
     def __init__(self, channel):
@@ -60,10 +60,45 @@ class NotificationServiceStub(object):
                 request_serializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.ListUserNotificationsRequest.SerializeToString,
                 response_deserializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.ListUserNotificationsResponse.FromString,
                 _registered_method=True)
+        self.CreateWebhookEndpoint = channel.unary_unary(
+                '/paymesh.notification.v1.NotificationService/CreateWebhookEndpoint',
+                request_serializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.CreateWebhookEndpointRequest.SerializeToString,
+                response_deserializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.CreateWebhookEndpointResponse.FromString,
+                _registered_method=True)
+        self.ListWebhookEndpoints = channel.unary_unary(
+                '/paymesh.notification.v1.NotificationService/ListWebhookEndpoints',
+                request_serializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.ListWebhookEndpointsRequest.SerializeToString,
+                response_deserializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.ListWebhookEndpointsResponse.FromString,
+                _registered_method=True)
+        self.UpdateWebhookEndpoint = channel.unary_unary(
+                '/paymesh.notification.v1.NotificationService/UpdateWebhookEndpoint',
+                request_serializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.UpdateWebhookEndpointRequest.SerializeToString,
+                response_deserializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.UpdateWebhookEndpointResponse.FromString,
+                _registered_method=True)
+        self.DeleteWebhookEndpoint = channel.unary_unary(
+                '/paymesh.notification.v1.NotificationService/DeleteWebhookEndpoint',
+                request_serializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.DeleteWebhookEndpointRequest.SerializeToString,
+                response_deserializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.DeleteWebhookEndpointResponse.FromString,
+                _registered_method=True)
+        self.RotateWebhookSecret = channel.unary_unary(
+                '/paymesh.notification.v1.NotificationService/RotateWebhookSecret',
+                request_serializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.RotateWebhookSecretRequest.SerializeToString,
+                response_deserializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.RotateWebhookSecretResponse.FromString,
+                _registered_method=True)
+        self.ListWebhookDeliveries = channel.unary_unary(
+                '/paymesh.notification.v1.NotificationService/ListWebhookDeliveries',
+                request_serializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.ListWebhookDeliveriesRequest.SerializeToString,
+                response_deserializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.ListWebhookDeliveriesResponse.FromString,
+                _registered_method=True)
+        self.ResendWebhookDelivery = channel.unary_unary(
+                '/paymesh.notification.v1.NotificationService/ResendWebhookDelivery',
+                request_serializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.ResendWebhookDeliveryRequest.SerializeToString,
+                response_deserializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.ResendWebhookDeliveryResponse.FromString,
+                _registered_method=True)
 
 
 class NotificationServiceServicer(object):
-    """Tells people what happened, by SMS, e-mail and push.
+    """Tells people what happened, by SMS, e-mail and push, and the merchant by webhooks.
     """
 
     def SendSms(self, request, context):
@@ -111,6 +146,72 @@ class NotificationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateWebhookEndpoint(self, request, context):
+        """Makes an endpoint that events of some topics are posted to from now on.
+
+        Success: the endpoint with its secret, which is told here alone. A repeat with the same idempotency key gets the
+        first answer. Fails with WEBHOOK_URL_REFUSED, WEBHOOK_ENDPOINT_LIMIT_EXCEEDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWebhookEndpoints(self, request, context):
+        """Lists the endpoints, newest first.
+
+        Fails with PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateWebhookEndpoint(self, request, context):
+        """Enables an endpoint, or disables it.
+
+        A disabled one gets no event: what is pending fails at once, and what happens meanwhile is never posted to it.
+        Fails with WEBHOOK_ENDPOINT_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteWebhookEndpoint(self, request, context):
+        """Deletes an endpoint with its secret and the record of its deliveries.
+
+        Fails with WEBHOOK_ENDPOINT_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateWebhookSecret(self, request, context):
+        """Gives an endpoint a new secret. The one before signs as well for 24 hours, one that is older still no more.
+
+        Success: the secret, which is told here alone. A repeat with the same idempotency key gets the first answer.
+        Fails with WEBHOOK_ENDPOINT_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWebhookDeliveries(self, request, context):
+        """Lists the deliveries to an endpoint, newest first.
+
+        Fails with WEBHOOK_ENDPOINT_NOT_FOUND, PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResendWebhookDelivery(self, request, context):
+        """Tries a delivery again that was given up: at once, and with all the pauses between further tries.
+
+        Fails with WEBHOOK_DELIVERY_NOT_FOUND, WEBHOOK_DELIVERY_STATUS_CONFLICT, WEBHOOK_ENDPOINT_DISABLED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NotificationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -139,6 +240,41 @@ def add_NotificationServiceServicer_to_server(servicer, server):
                     request_deserializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.ListUserNotificationsRequest.FromString,
                     response_serializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.ListUserNotificationsResponse.SerializeToString,
             ),
+            'CreateWebhookEndpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateWebhookEndpoint,
+                    request_deserializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.CreateWebhookEndpointRequest.FromString,
+                    response_serializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.CreateWebhookEndpointResponse.SerializeToString,
+            ),
+            'ListWebhookEndpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWebhookEndpoints,
+                    request_deserializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.ListWebhookEndpointsRequest.FromString,
+                    response_serializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.ListWebhookEndpointsResponse.SerializeToString,
+            ),
+            'UpdateWebhookEndpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateWebhookEndpoint,
+                    request_deserializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.UpdateWebhookEndpointRequest.FromString,
+                    response_serializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.UpdateWebhookEndpointResponse.SerializeToString,
+            ),
+            'DeleteWebhookEndpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteWebhookEndpoint,
+                    request_deserializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.DeleteWebhookEndpointRequest.FromString,
+                    response_serializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.DeleteWebhookEndpointResponse.SerializeToString,
+            ),
+            'RotateWebhookSecret': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateWebhookSecret,
+                    request_deserializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.RotateWebhookSecretRequest.FromString,
+                    response_serializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.RotateWebhookSecretResponse.SerializeToString,
+            ),
+            'ListWebhookDeliveries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWebhookDeliveries,
+                    request_deserializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.ListWebhookDeliveriesRequest.FromString,
+                    response_serializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.ListWebhookDeliveriesResponse.SerializeToString,
+            ),
+            'ResendWebhookDelivery': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResendWebhookDelivery,
+                    request_deserializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.ResendWebhookDeliveryRequest.FromString,
+                    response_serializer=paymesh_dot_notification_dot_v1_dot_notification__service__pb2.ResendWebhookDeliveryResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'paymesh.notification.v1.NotificationService', rpc_method_handlers)
@@ -148,7 +284,7 @@ def add_NotificationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class NotificationService(object):
-    """Tells people what happened, by SMS, e-mail and push.
+    """Tells people what happened, by SMS, e-mail and push, and the merchant by webhooks.
     """
 
     @staticmethod
@@ -276,6 +412,195 @@ class NotificationService(object):
             '/paymesh.notification.v1.NotificationService/ListUserNotifications',
             paymesh_dot_notification_dot_v1_dot_notification__service__pb2.ListUserNotificationsRequest.SerializeToString,
             paymesh_dot_notification_dot_v1_dot_notification__service__pb2.ListUserNotificationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateWebhookEndpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.notification.v1.NotificationService/CreateWebhookEndpoint',
+            paymesh_dot_notification_dot_v1_dot_notification__service__pb2.CreateWebhookEndpointRequest.SerializeToString,
+            paymesh_dot_notification_dot_v1_dot_notification__service__pb2.CreateWebhookEndpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWebhookEndpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.notification.v1.NotificationService/ListWebhookEndpoints',
+            paymesh_dot_notification_dot_v1_dot_notification__service__pb2.ListWebhookEndpointsRequest.SerializeToString,
+            paymesh_dot_notification_dot_v1_dot_notification__service__pb2.ListWebhookEndpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateWebhookEndpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.notification.v1.NotificationService/UpdateWebhookEndpoint',
+            paymesh_dot_notification_dot_v1_dot_notification__service__pb2.UpdateWebhookEndpointRequest.SerializeToString,
+            paymesh_dot_notification_dot_v1_dot_notification__service__pb2.UpdateWebhookEndpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteWebhookEndpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.notification.v1.NotificationService/DeleteWebhookEndpoint',
+            paymesh_dot_notification_dot_v1_dot_notification__service__pb2.DeleteWebhookEndpointRequest.SerializeToString,
+            paymesh_dot_notification_dot_v1_dot_notification__service__pb2.DeleteWebhookEndpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateWebhookSecret(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.notification.v1.NotificationService/RotateWebhookSecret',
+            paymesh_dot_notification_dot_v1_dot_notification__service__pb2.RotateWebhookSecretRequest.SerializeToString,
+            paymesh_dot_notification_dot_v1_dot_notification__service__pb2.RotateWebhookSecretResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWebhookDeliveries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.notification.v1.NotificationService/ListWebhookDeliveries',
+            paymesh_dot_notification_dot_v1_dot_notification__service__pb2.ListWebhookDeliveriesRequest.SerializeToString,
+            paymesh_dot_notification_dot_v1_dot_notification__service__pb2.ListWebhookDeliveriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResendWebhookDelivery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.notification.v1.NotificationService/ResendWebhookDelivery',
+            paymesh_dot_notification_dot_v1_dot_notification__service__pb2.ResendWebhookDeliveryRequest.SerializeToString,
+            paymesh_dot_notification_dot_v1_dot_notification__service__pb2.ResendWebhookDeliveryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class NotificationServiceStub:
-    """Tells people what happened, by SMS, e-mail and push."""
+    """Tells people what happened, by SMS, e-mail and push, and the merchant by webhooks."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -58,10 +58,48 @@ class NotificationServiceStub:
 
     Fails with NOT_OWNER, PAGE_TOKEN_INVALID.
     """
+    CreateWebhookEndpoint: _grpc.UnaryUnaryMultiCallable[_notification_service_pb2.CreateWebhookEndpointRequest, _notification_service_pb2.CreateWebhookEndpointResponse]
+    """Makes an endpoint that events of some topics are posted to from now on.
+
+    Success: the endpoint with its secret, which is told here alone. A repeat with the same idempotency key gets the
+    first answer. Fails with WEBHOOK_URL_REFUSED, WEBHOOK_ENDPOINT_LIMIT_EXCEEDED.
+    """
+    ListWebhookEndpoints: _grpc.UnaryUnaryMultiCallable[_notification_service_pb2.ListWebhookEndpointsRequest, _notification_service_pb2.ListWebhookEndpointsResponse]
+    """Lists the endpoints, newest first.
+
+    Fails with PAGE_TOKEN_INVALID.
+    """
+    UpdateWebhookEndpoint: _grpc.UnaryUnaryMultiCallable[_notification_service_pb2.UpdateWebhookEndpointRequest, _notification_service_pb2.UpdateWebhookEndpointResponse]
+    """Enables an endpoint, or disables it.
+
+    A disabled one gets no event: what is pending fails at once, and what happens meanwhile is never posted to it.
+    Fails with WEBHOOK_ENDPOINT_NOT_FOUND.
+    """
+    DeleteWebhookEndpoint: _grpc.UnaryUnaryMultiCallable[_notification_service_pb2.DeleteWebhookEndpointRequest, _notification_service_pb2.DeleteWebhookEndpointResponse]
+    """Deletes an endpoint with its secret and the record of its deliveries.
+
+    Fails with WEBHOOK_ENDPOINT_NOT_FOUND.
+    """
+    RotateWebhookSecret: _grpc.UnaryUnaryMultiCallable[_notification_service_pb2.RotateWebhookSecretRequest, _notification_service_pb2.RotateWebhookSecretResponse]
+    """Gives an endpoint a new secret. The one before signs as well for 24 hours, one that is older still no more.
+
+    Success: the secret, which is told here alone. A repeat with the same idempotency key gets the first answer.
+    Fails with WEBHOOK_ENDPOINT_NOT_FOUND.
+    """
+    ListWebhookDeliveries: _grpc.UnaryUnaryMultiCallable[_notification_service_pb2.ListWebhookDeliveriesRequest, _notification_service_pb2.ListWebhookDeliveriesResponse]
+    """Lists the deliveries to an endpoint, newest first.
+
+    Fails with WEBHOOK_ENDPOINT_NOT_FOUND, PAGE_TOKEN_INVALID.
+    """
+    ResendWebhookDelivery: _grpc.UnaryUnaryMultiCallable[_notification_service_pb2.ResendWebhookDeliveryRequest, _notification_service_pb2.ResendWebhookDeliveryResponse]
+    """Tries a delivery again that was given up: at once, and with all the pauses between further tries.
+
+    Fails with WEBHOOK_DELIVERY_NOT_FOUND, WEBHOOK_DELIVERY_STATUS_CONFLICT, WEBHOOK_ENDPOINT_DISABLED.
+    """
 
 @_typing.type_check_only
 class NotificationServiceAsyncStub(NotificationServiceStub):
-    """Tells people what happened, by SMS, e-mail and push."""
+    """Tells people what happened, by SMS, e-mail and push, and the merchant by webhooks."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SendSms: _aio.UnaryUnaryMultiCallable[_notification_service_pb2.SendSmsRequest, _notification_service_pb2.SendSmsResponse]  # type: ignore[assignment]
@@ -89,9 +127,47 @@ class NotificationServiceAsyncStub(NotificationServiceStub):
 
     Fails with NOT_OWNER, PAGE_TOKEN_INVALID.
     """
+    CreateWebhookEndpoint: _aio.UnaryUnaryMultiCallable[_notification_service_pb2.CreateWebhookEndpointRequest, _notification_service_pb2.CreateWebhookEndpointResponse]  # type: ignore[assignment]
+    """Makes an endpoint that events of some topics are posted to from now on.
+
+    Success: the endpoint with its secret, which is told here alone. A repeat with the same idempotency key gets the
+    first answer. Fails with WEBHOOK_URL_REFUSED, WEBHOOK_ENDPOINT_LIMIT_EXCEEDED.
+    """
+    ListWebhookEndpoints: _aio.UnaryUnaryMultiCallable[_notification_service_pb2.ListWebhookEndpointsRequest, _notification_service_pb2.ListWebhookEndpointsResponse]  # type: ignore[assignment]
+    """Lists the endpoints, newest first.
+
+    Fails with PAGE_TOKEN_INVALID.
+    """
+    UpdateWebhookEndpoint: _aio.UnaryUnaryMultiCallable[_notification_service_pb2.UpdateWebhookEndpointRequest, _notification_service_pb2.UpdateWebhookEndpointResponse]  # type: ignore[assignment]
+    """Enables an endpoint, or disables it.
+
+    A disabled one gets no event: what is pending fails at once, and what happens meanwhile is never posted to it.
+    Fails with WEBHOOK_ENDPOINT_NOT_FOUND.
+    """
+    DeleteWebhookEndpoint: _aio.UnaryUnaryMultiCallable[_notification_service_pb2.DeleteWebhookEndpointRequest, _notification_service_pb2.DeleteWebhookEndpointResponse]  # type: ignore[assignment]
+    """Deletes an endpoint with its secret and the record of its deliveries.
+
+    Fails with WEBHOOK_ENDPOINT_NOT_FOUND.
+    """
+    RotateWebhookSecret: _aio.UnaryUnaryMultiCallable[_notification_service_pb2.RotateWebhookSecretRequest, _notification_service_pb2.RotateWebhookSecretResponse]  # type: ignore[assignment]
+    """Gives an endpoint a new secret. The one before signs as well for 24 hours, one that is older still no more.
+
+    Success: the secret, which is told here alone. A repeat with the same idempotency key gets the first answer.
+    Fails with WEBHOOK_ENDPOINT_NOT_FOUND.
+    """
+    ListWebhookDeliveries: _aio.UnaryUnaryMultiCallable[_notification_service_pb2.ListWebhookDeliveriesRequest, _notification_service_pb2.ListWebhookDeliveriesResponse]  # type: ignore[assignment]
+    """Lists the deliveries to an endpoint, newest first.
+
+    Fails with WEBHOOK_ENDPOINT_NOT_FOUND, PAGE_TOKEN_INVALID.
+    """
+    ResendWebhookDelivery: _aio.UnaryUnaryMultiCallable[_notification_service_pb2.ResendWebhookDeliveryRequest, _notification_service_pb2.ResendWebhookDeliveryResponse]  # type: ignore[assignment]
+    """Tries a delivery again that was given up: at once, and with all the pauses between further tries.
+
+    Fails with WEBHOOK_DELIVERY_NOT_FOUND, WEBHOOK_DELIVERY_STATUS_CONFLICT, WEBHOOK_ENDPOINT_DISABLED.
+    """
 
 class NotificationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Tells people what happened, by SMS, e-mail and push."""
+    """Tells people what happened, by SMS, e-mail and push, and the merchant by webhooks."""
 
     @_abc_1.abstractmethod
     def SendSms(
@@ -146,6 +222,86 @@ class NotificationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists the notifications to a user, newest first: to oneself, or any with the scope notifications:read.
 
         Fails with NOT_OWNER, PAGE_TOKEN_INVALID.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateWebhookEndpoint(
+        self,
+        request: _notification_service_pb2.CreateWebhookEndpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notification_service_pb2.CreateWebhookEndpointResponse, _abc.Awaitable[_notification_service_pb2.CreateWebhookEndpointResponse]]:
+        """Makes an endpoint that events of some topics are posted to from now on.
+
+        Success: the endpoint with its secret, which is told here alone. A repeat with the same idempotency key gets the
+        first answer. Fails with WEBHOOK_URL_REFUSED, WEBHOOK_ENDPOINT_LIMIT_EXCEEDED.
+        """
+
+    @_abc_1.abstractmethod
+    def ListWebhookEndpoints(
+        self,
+        request: _notification_service_pb2.ListWebhookEndpointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notification_service_pb2.ListWebhookEndpointsResponse, _abc.Awaitable[_notification_service_pb2.ListWebhookEndpointsResponse]]:
+        """Lists the endpoints, newest first.
+
+        Fails with PAGE_TOKEN_INVALID.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateWebhookEndpoint(
+        self,
+        request: _notification_service_pb2.UpdateWebhookEndpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notification_service_pb2.UpdateWebhookEndpointResponse, _abc.Awaitable[_notification_service_pb2.UpdateWebhookEndpointResponse]]:
+        """Enables an endpoint, or disables it.
+
+        A disabled one gets no event: what is pending fails at once, and what happens meanwhile is never posted to it.
+        Fails with WEBHOOK_ENDPOINT_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteWebhookEndpoint(
+        self,
+        request: _notification_service_pb2.DeleteWebhookEndpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notification_service_pb2.DeleteWebhookEndpointResponse, _abc.Awaitable[_notification_service_pb2.DeleteWebhookEndpointResponse]]:
+        """Deletes an endpoint with its secret and the record of its deliveries.
+
+        Fails with WEBHOOK_ENDPOINT_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def RotateWebhookSecret(
+        self,
+        request: _notification_service_pb2.RotateWebhookSecretRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notification_service_pb2.RotateWebhookSecretResponse, _abc.Awaitable[_notification_service_pb2.RotateWebhookSecretResponse]]:
+        """Gives an endpoint a new secret. The one before signs as well for 24 hours, one that is older still no more.
+
+        Success: the secret, which is told here alone. A repeat with the same idempotency key gets the first answer.
+        Fails with WEBHOOK_ENDPOINT_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ListWebhookDeliveries(
+        self,
+        request: _notification_service_pb2.ListWebhookDeliveriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notification_service_pb2.ListWebhookDeliveriesResponse, _abc.Awaitable[_notification_service_pb2.ListWebhookDeliveriesResponse]]:
+        """Lists the deliveries to an endpoint, newest first.
+
+        Fails with WEBHOOK_ENDPOINT_NOT_FOUND, PAGE_TOKEN_INVALID.
+        """
+
+    @_abc_1.abstractmethod
+    def ResendWebhookDelivery(
+        self,
+        request: _notification_service_pb2.ResendWebhookDeliveryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notification_service_pb2.ResendWebhookDeliveryResponse, _abc.Awaitable[_notification_service_pb2.ResendWebhookDeliveryResponse]]:
+        """Tries a delivery again that was given up: at once, and with all the pauses between further tries.
+
+        Fails with WEBHOOK_DELIVERY_NOT_FOUND, WEBHOOK_DELIVERY_STATUS_CONFLICT, WEBHOOK_ENDPOINT_DISABLED.
         """
 
 def add_NotificationServiceServicer_to_server(servicer: NotificationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

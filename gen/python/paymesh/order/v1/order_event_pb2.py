@@ -27,7 +27,7 @@ from paymesh.mesh.v1 import policy_pb2 as paymesh_dot_mesh_dot_v1_dot_policy__pb
 from paymesh.type.v1 import money_pb2 as paymesh_dot_type_dot_v1_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"paymesh/order/v1/order_event.proto\x12\x10paymesh.order.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpaymesh/mesh/v1/policy.proto\x1a\x1bpaymesh/type/v1/money.proto\"\x94\x02\n\x0cOrderCreated\x12\x10\n\x08order_id\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07user_id\x18\x04 \x01(\x03\x12\x10\n\x08order_no\x18\x05 \x01(\t\x12&\n\x06\x61mount\x18\x06 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:5\xba\xbb\x18\x31\n\rorder.created\x12\x08order_id\x1a\x07version\"\x04\x08\x80\xf5$*\x07payment\"\xf6\x01\n\tOrderPaid\x12\x10\n\x08order_id\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07user_id\x18\x04 \x01(\x03\x12\x10\n\x08order_no\x18\x05 \x01(\t\x12&\n\x06\x61mount\x18\x06 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12\x12\n\npayment_id\x18\x07 \x01(\x03:7\xba\xbb\x18\x33\n\norder.paid\x12\x08order_id\x1a\x07version\"\x04\x08\x80\xf5$*\x0cnotification\"\xd6\x01\n\x0eOrderCancelled\x12\x10\n\x08order_id\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07user_id\x18\x04 \x01(\x03\x12\x10\n\x08order_no\x18\x05 \x01(\t\x12\x15\n\rcancel_reason\x18\x06 \x01(\t:7\xba\xbb\x18\x33\n\x0forder.cancelled\x12\x08order_id\x1a\x07version\"\x04\x08\x80\xf5$*\x07payment\"\xc8\x01\n\rOrderRefunded\x12\x10\n\x08order_id\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07user_id\x18\x04 \x01(\x03\x12\x10\n\x08order_no\x18\x05 \x01(\t\x12\x12\n\npayment_id\x18\x06 \x01(\x03:-\xba\xbb\x18)\n\x0eorder.refunded\x12\x08order_id\x1a\x07version\"\x04\x08\x80\xf5$\"\xf7\x01\n\x14OrderPaymentRejected\x12\x10\n\x08order_id\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07user_id\x18\x04 \x01(\x03\x12\x10\n\x08order_no\x18\x05 \x01(\t\x12\x12\n\npayment_id\x18\x06 \x01(\x03\x12\x15\n\rreject_reason\x18\x07 \x01(\t:>\xba\xbb\x18:\n\x16order.payment_rejected\x12\x08order_id\x1a\x07version\"\x04\x08\x80\xf5$*\x07paymentb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"paymesh/order/v1/order_event.proto\x12\x10paymesh.order.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpaymesh/mesh/v1/policy.proto\x1a\x1bpaymesh/type/v1/money.proto\"\xa2\x02\n\x0cOrderCreated\x12\x10\n\x08order_id\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07user_id\x18\x04 \x01(\x03\x12\x10\n\x08order_no\x18\x05 \x01(\t\x12&\n\x06\x61mount\x18\x06 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:C\xba\xbb\x18?\n\rorder.created\x12\x08order_id\x1a\x07version\"\x04\x08\x80\xf5$*\x07payment*\x0cnotification\"\xf6\x01\n\tOrderPaid\x12\x10\n\x08order_id\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07user_id\x18\x04 \x01(\x03\x12\x10\n\x08order_no\x18\x05 \x01(\t\x12&\n\x06\x61mount\x18\x06 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12\x12\n\npayment_id\x18\x07 \x01(\x03:7\xba\xbb\x18\x33\n\norder.paid\x12\x08order_id\x1a\x07version\"\x04\x08\x80\xf5$*\x0cnotification\"\xe4\x01\n\x0eOrderCancelled\x12\x10\n\x08order_id\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07user_id\x18\x04 \x01(\x03\x12\x10\n\x08order_no\x18\x05 \x01(\t\x12\x15\n\rcancel_reason\x18\x06 \x01(\t:E\xba\xbb\x18\x41\n\x0forder.cancelled\x12\x08order_id\x1a\x07version\"\x04\x08\x80\xf5$*\x07payment*\x0cnotification\"\xd6\x01\n\rOrderRefunded\x12\x10\n\x08order_id\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07user_id\x18\x04 \x01(\x03\x12\x10\n\x08order_no\x18\x05 \x01(\t\x12\x12\n\npayment_id\x18\x06 \x01(\x03:;\xba\xbb\x18\x37\n\x0eorder.refunded\x12\x08order_id\x1a\x07version\"\x04\x08\x80\xf5$*\x0cnotification\"\x85\x02\n\x14OrderPaymentRejected\x12\x10\n\x08order_id\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07user_id\x18\x04 \x01(\x03\x12\x10\n\x08order_no\x18\x05 \x01(\t\x12\x12\n\npayment_id\x18\x06 \x01(\x03\x12\x15\n\rreject_reason\x18\x07 \x01(\t:L\xba\xbb\x18H\n\x16order.payment_rejected\x12\x08order_id\x1a\x07version\"\x04\x08\x80\xf5$*\x07payment*\x0cnotificationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,23 +35,23 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'paymesh.order.v1.order_even
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ORDERCREATED']._loaded_options = None
-  _globals['_ORDERCREATED']._serialized_options = b'\272\273\0301\n\rorder.created\022\010order_id\032\007version\"\004\010\200\365$*\007payment'
+  _globals['_ORDERCREATED']._serialized_options = b'\272\273\030?\n\rorder.created\022\010order_id\032\007version\"\004\010\200\365$*\007payment*\014notification'
   _globals['_ORDERPAID']._loaded_options = None
   _globals['_ORDERPAID']._serialized_options = b'\272\273\0303\n\norder.paid\022\010order_id\032\007version\"\004\010\200\365$*\014notification'
   _globals['_ORDERCANCELLED']._loaded_options = None
-  _globals['_ORDERCANCELLED']._serialized_options = b'\272\273\0303\n\017order.cancelled\022\010order_id\032\007version\"\004\010\200\365$*\007payment'
+  _globals['_ORDERCANCELLED']._serialized_options = b'\272\273\030A\n\017order.cancelled\022\010order_id\032\007version\"\004\010\200\365$*\007payment*\014notification'
   _globals['_ORDERREFUNDED']._loaded_options = None
-  _globals['_ORDERREFUNDED']._serialized_options = b'\272\273\030)\n\016order.refunded\022\010order_id\032\007version\"\004\010\200\365$'
+  _globals['_ORDERREFUNDED']._serialized_options = b'\272\273\0307\n\016order.refunded\022\010order_id\032\007version\"\004\010\200\365$*\014notification'
   _globals['_ORDERPAYMENTREJECTED']._loaded_options = None
-  _globals['_ORDERPAYMENTREJECTED']._serialized_options = b'\272\273\030:\n\026order.payment_rejected\022\010order_id\032\007version\"\004\010\200\365$*\007payment'
+  _globals['_ORDERPAYMENTREJECTED']._serialized_options = b'\272\273\030H\n\026order.payment_rejected\022\010order_id\032\007version\"\004\010\200\365$*\007payment*\014notification'
   _globals['_ORDERCREATED']._serialized_start=149
-  _globals['_ORDERCREATED']._serialized_end=425
-  _globals['_ORDERPAID']._serialized_start=428
-  _globals['_ORDERPAID']._serialized_end=674
-  _globals['_ORDERCANCELLED']._serialized_start=677
-  _globals['_ORDERCANCELLED']._serialized_end=891
-  _globals['_ORDERREFUNDED']._serialized_start=894
-  _globals['_ORDERREFUNDED']._serialized_end=1094
-  _globals['_ORDERPAYMENTREJECTED']._serialized_start=1097
-  _globals['_ORDERPAYMENTREJECTED']._serialized_end=1344
+  _globals['_ORDERCREATED']._serialized_end=439
+  _globals['_ORDERPAID']._serialized_start=442
+  _globals['_ORDERPAID']._serialized_end=688
+  _globals['_ORDERCANCELLED']._serialized_start=691
+  _globals['_ORDERCANCELLED']._serialized_end=919
+  _globals['_ORDERREFUNDED']._serialized_start=922
+  _globals['_ORDERREFUNDED']._serialized_end=1136
+  _globals['_ORDERPAYMENTREJECTED']._serialized_start=1139
+  _globals['_ORDERPAYMENTREJECTED']._serialized_end=1400
 # @@protoc_insertion_point(module_scope)

@@ -27,7 +27,7 @@ from paymesh.payment.v1 import payment_pb2 as paymesh_dot_payment_dot_v1_dot_pay
 from paymesh.type.v1 import money_pb2 as paymesh_dot_type_dot_v1_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpaymesh/payment/v1/bill.proto\x12\x12paymesh.payment.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a paymesh/payment/v1/payment.proto\x1a\x1bpaymesh/type/v1/money.proto\"\xfe\x01\n\x04\x42ill\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x32\n\x06method\x18\x02 \x01(\x0e\x32\".paymesh.payment.v1.Payment.Method\x12\x0b\n\x03\x64\x61y\x18\x03 \x01(\t\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12\r\n\x05lines\x18\x05 \x01(\x05\x12\x0f\n\x07matched\x18\x06 \x01(\x05\x12\x13\n\x0b\x64ifferences\x18\x07 \x01(\x05\x12\x33\n\x0bsettlements\x18\x08 \x03(\x0b\x32\x1e.paymesh.payment.v1.Settlement\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x85\x01\n\nSettlement\x12\'\n\x07\x63harged\x18\x01 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12(\n\x08refunded\x18\x02 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12$\n\x04\x66\x65\x65s\x18\x03 \x01(\x0b\x32\x16.paymesh.type.v1.Money\"\xab\x03\n\x0e\x42illDifference\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0f\n\x07\x62ill_id\x18\x02 \x01(\x03\x12\x35\n\x04kind\x18\x03 \x01(\x0e\x32\'.paymesh.payment.v1.BillDifference.Kind\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x12\n\npayment_id\x18\x05 \x01(\x03\x12\x11\n\trefund_id\x18\x06 \x01(\x03\x12&\n\x06\x62ooked\x18\x07 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12&\n\x06\x62illed\x18\x08 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12\x11\n\treview_id\x18\t \x01(\x03\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"v\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11KIND_MISSING_HERE\x10\x01\x12\x1c\n\x18KIND_MISSING_AT_PROVIDER\x10\x02\x12\x0f\n\x0bKIND_AMOUNT\x10\x03\x12\x12\n\x0eKIND_DUPLICATE\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpaymesh/payment/v1/bill.proto\x12\x12paymesh.payment.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a paymesh/payment/v1/payment.proto\x1a\x1bpaymesh/type/v1/money.proto\"\xfe\x01\n\x04\x42ill\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x32\n\x06method\x18\x02 \x01(\x0e\x32\".paymesh.payment.v1.Payment.Method\x12\x0b\n\x03\x64\x61y\x18\x03 \x01(\t\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12\r\n\x05lines\x18\x05 \x01(\x05\x12\x0f\n\x07matched\x18\x06 \x01(\x05\x12\x13\n\x0b\x64ifferences\x18\x07 \x01(\x05\x12\x33\n\x0bsettlements\x18\x08 \x03(\x0b\x32\x1e.paymesh.payment.v1.Settlement\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb4\x01\n\nSettlement\x12\'\n\x07\x63harged\x18\x01 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12(\n\x08refunded\x18\x02 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12$\n\x04\x66\x65\x65s\x18\x03 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12-\n\rfees_returned\x18\x04 \x01(\x0b\x32\x16.paymesh.type.v1.Money\"\xab\x03\n\x0e\x42illDifference\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0f\n\x07\x62ill_id\x18\x02 \x01(\x03\x12\x35\n\x04kind\x18\x03 \x01(\x0e\x32\'.paymesh.payment.v1.BillDifference.Kind\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x12\n\npayment_id\x18\x05 \x01(\x03\x12\x11\n\trefund_id\x18\x06 \x01(\x03\x12&\n\x06\x62ooked\x18\x07 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12&\n\x06\x62illed\x18\x08 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12\x11\n\treview_id\x18\t \x01(\x03\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"v\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11KIND_MISSING_HERE\x10\x01\x12\x1c\n\x18KIND_MISSING_AT_PROVIDER\x10\x02\x12\x0f\n\x0bKIND_AMOUNT\x10\x03\x12\x12\n\x0eKIND_DUPLICATE\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,9 +37,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BILL']._serialized_start=150
   _globals['_BILL']._serialized_end=404
   _globals['_SETTLEMENT']._serialized_start=407
-  _globals['_SETTLEMENT']._serialized_end=540
-  _globals['_BILLDIFFERENCE']._serialized_start=543
-  _globals['_BILLDIFFERENCE']._serialized_end=970
-  _globals['_BILLDIFFERENCE_KIND']._serialized_start=852
-  _globals['_BILLDIFFERENCE_KIND']._serialized_end=970
+  _globals['_SETTLEMENT']._serialized_end=587
+  _globals['_BILLDIFFERENCE']._serialized_start=590
+  _globals['_BILLDIFFERENCE']._serialized_end=1017
+  _globals['_BILLDIFFERENCE_KIND']._serialized_start=899
+  _globals['_BILLDIFFERENCE_KIND']._serialized_end=1017
 # @@protoc_insertion_point(module_scope)

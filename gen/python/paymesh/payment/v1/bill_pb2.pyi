@@ -53,7 +53,7 @@ class Bill(_message.Message):
     """What does not agree, see ListBillDifferences."""
     @_builtins.property
     def settlements(self) -> _containers.RepeatedCompositeFieldContainer[Global___Settlement]:
-        """What was settled, one entry a currency."""
+        """What it moves, one entry a currency."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -82,13 +82,14 @@ Global___Bill: _TypeAlias = Bill  # noqa: Y015
 
 @_typing.final
 class Settlement(_message.Message):
-    """What a bill moves in one currency: charged less refunded less fees is what reaches the bank."""
+    """What a bill moves in one currency: charged less refunded less fees, with what was returned of fees, reaches the bank."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CHARGED_FIELD_NUMBER: _builtins.int
     REFUNDED_FIELD_NUMBER: _builtins.int
     FEES_FIELD_NUMBER: _builtins.int
+    FEES_RETURNED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def charged(self) -> _money_pb2.Money:
         """Sum of the charges."""
@@ -99,7 +100,11 @@ class Settlement(_message.Message):
 
     @_builtins.property
     def fees(self) -> _money_pb2.Money:
-        """What the provider kept."""
+        """What the provider kept of charges."""
+
+    @_builtins.property
+    def fees_returned(self) -> _money_pb2.Money:
+        """What the provider gave back of its fees, with refunds."""
 
     def __init__(
         self,
@@ -107,10 +112,11 @@ class Settlement(_message.Message):
         charged: _money_pb2.Money | None = ...,
         refunded: _money_pb2.Money | None = ...,
         fees: _money_pb2.Money | None = ...,
+        fees_returned: _money_pb2.Money | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["charged", b"charged", "fees", b"fees", "refunded", b"refunded"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["charged", b"charged", "fees", b"fees", "fees_returned", b"fees_returned", "refunded", b"refunded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["charged", b"charged", "fees", b"fees", "refunded", b"refunded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charged", b"charged", "fees", b"fees", "fees_returned", b"fees_returned", "refunded", b"refunded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

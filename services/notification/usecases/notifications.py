@@ -1,24 +1,18 @@
-"""The work of the notification service, in order: one function per kind of request, event and phase of sending."""
+"""Messages to people, and what each event sets off: one function per kind of request, event and phase of sending."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from services.kernel.errors import DomainError
 from services.kernel.idempotency import Answer, IdempotencyKey, Once
 from services.kernel.ids import shard_of
 from services.notification import states
-from services.notification.domain import (
-    TRIES_MAX,
-    UNKNOWN_CONTACT,
-    UNKNOWN_OUTCOME,
-    Channel,
-    Contact,
-    Notification,
-    queued,
-)
+from services.notification.domain import Channel, Contact, Notification, queued
+from services.notification.domain.notification import TRIES_MAX, UNKNOWN_CONTACT, UNKNOWN_OUTCOME
+from services.notification.usecases.deliveries import announced
 
 if TYPE_CHECKING:
     from services.kernel.pages import Page
@@ -52,13 +46,17 @@ class KnowContact:
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """Command of any other event: mail the text of an occasion to a user, or with ``user_id`` 0 to the operators."""
+    """Command of any other event: mail the text of an occasion to a user, or with ``user_id`` 0 to the operators.
+
+    ``occasion`` "": no mail. ``notice`` is what endpoints of the merchant are posted; "": nothing.
+    """
 
     event_id: str
     topic: str
-    occasion: str
-    user_id: int
-    values: Mapping[str, str]
+    occasion: str = ""
+    user_id: int = 0
+    values: Mapping[str, str] = field(default_factory=dict)
+    notice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,26 +124,21 @@ def know_contacts(ports: Ports, commands: Sequence[KnowContact]) -> list[None]:
 
 
 def tell(ports: Ports, commands: Sequence[Tell]) -> list[None]:
-    """Queue an e-mail for each event that was not told yet."""
+    """Queue the e-mail and the deliveries of each event that was not told yet."""
     now_ms = ports.clock.now_ms()
     with ports.store.transaction() as tx:
         fresh = _unseen(tx, commands)
-        made = [
-            _mail(
-                ports,
-                command,
-                command.occasion,
-                command.user_id,
-                "" if command.user_id else ports.operators_email,
-                command.values,
-                now_ms,
-            )
-            for command in fresh
-        ]
+        made = [_told(ports, command, now_ms) for command in fresh if command.occasion]
+        posted = announced(
+            ports, tx, [(each.event_id, each.topic, each.notice) for each in fresh if each.notice], now_ms
+        )
         tx.add(made)
+        tx.add_deliveries(posted)
         tx.mark([(command.event_id, command.topic) for command in fresh], now_ms)
         tx.commit()
     ports.queue.push([each.id for each in made])
+    if posted:
+        ports.posted()
     return [None] * len(commands)
 
 
@@ -229,6 +222,11 @@ def _unseen(tx: Transaction, commands: Sequence[C]) -> list[C]:
     unseen = tx.unseen([command.event_id for command in commands])
     first = {command.event_id: command for command in reversed(commands) if command.event_id in unseen}
     return [command for command in commands if first.get(command.event_id) is command]
+
+
+def _told(ports: Ports, command: Tell, now_ms: int) -> Notification:
+    recipient = "" if command.user_id else ports.operators_email
+    return _mail(ports, command, command.occasion, command.user_id, recipient, command.values, now_ms)
 
 
 def _mail(

@@ -1,4 +1,4 @@
-"""The room's master key: a file that only its owner may read, beside the database and never in it."""
+"""A room's master key: a file that only its owner may read, beside the database and never in it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class MasterKeyUnusable(Exception):
 class MasterKey:
     """Seals what the database keeps secret. Made at the first use; every instance over one database needs the same file."""
 
-    def __init__(self, path: Path) -> None:
-        """Use the file at ``path``: 32 random bytes, mode 0600."""
-        self._path = path
+    def __init__(self, folder: Path, room: str) -> None:
+        """Use the file of ``room`` in ``folder``: 32 random bytes, mode 0600."""
+        self._path, self._room = folder / f"{room}.key", room
 
     def seal(self, plain: bytes, about: str) -> bytes:
         """Encrypt (AES-256-GCM); it opens only as what it is ``about``."""
@@ -50,14 +50,16 @@ class MasterKey:
 
     @cached_property
     def _cipher(self) -> AESGCM:
-        return AESGCM(self._derive(b"seal"))
+        return AESGCM(self._derive("seal"))
 
     @cached_property
     def _mac_key(self) -> bytes:
-        return self._derive(b"fingerprint")
+        return self._derive("fingerprint")
 
-    def _derive(self, purpose: bytes) -> bytes:
-        hkdf = HKDF(algorithm=hashes.SHA256(), length=_BYTES, salt=None, info=b"paymesh.user." + purpose)
+    def _derive(self, purpose: str) -> bytes:
+        hkdf = HKDF(
+            algorithm=hashes.SHA256(), length=_BYTES, salt=None, info=f"paymesh.{self._room}.{purpose}".encode()
+        )
         return hkdf.derive(self._secret)
 
     @cached_property

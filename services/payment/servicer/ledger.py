@@ -1,0 +1,26 @@
+"""The ledger as a whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from paymesh.payment.v1 import payment_service_pb2 as pb
+from paymesh.payment.v1 import payment_service_pb2_grpc as rpc
+from services.payment import mapping, usecases
+
+if TYPE_CHECKING:
+    from services.payment.ports import Ports
+    from services.payment.servicer.payments import Context
+    from services.platform.reads import ReadPool
+
+
+class Ledger(rpc.PaymentServiceServicer):
+    """Sums of the ledger; a part of the servicer, at its desk."""
+
+    _ports: Ports
+    _reads: ReadPool
+
+    async def GetTrialBalance(self, request: pb.GetTrialBalanceRequest, context: Context) -> pb.GetTrialBalanceResponse:
+        """Add up the ledger."""
+        lines = await self._reads.run(usecases.get_trial_balance, self._ports)
+        return pb.GetTrialBalanceResponse(lines=map(mapping.trial_balance_line, lines))

@@ -28,7 +28,11 @@ NEXT: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
 )
 """State -> the states that may follow it; none: at rest for ever."""
 
-EVENTS: Final[Mapping[str, str]] = MappingProxyType({})
+EVENTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        FAILED: "notification.failed",
+    }
+)
 """State -> the topic of the event that entering it publishes."""
 
 CHECK: Final = f"({', '.join(map(repr, ALL))})"

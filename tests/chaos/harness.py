@@ -24,9 +24,8 @@ from tests.e2e.payers import Sandbox
 from tests.e2e.recovery import SETTLE_S, every, restarted, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Iterable, Sequence
 
-    from services.cli.invariants import RoomFinding
     from tests.chaos.armed import Points
     from tests.chaos.drivers import Driver
     from tests.chaos.points import Case
@@ -94,8 +93,8 @@ class Site:
 
     def next(self, cases: Sequence[Case]) -> Case:
         """Choose what to go on with: the first that nothing on its way can meet, of a consumer rather than another."""
-        rooms = {room for room, finding in self._settling() if finding.breaches}
-        ready = [case for case in cases if not any(map(case.is_met_by, rooms))]
+        pending = self._pending() if any(case.is_of_event for case in cases) else []
+        ready = [case for case in cases if not _can_be_met(case, pending)]
         return max(ready or cases, key=lambda case: case.is_of_consumer)
 
     async def kill(self, case: Case) -> str:
@@ -103,49 +102,59 @@ class Site:
         try:
             return await self._kill(self.crews[case.method], case)
         except (AssertionError, TimeoutError) as error:
-            self._points.disarm(case.armed)
             self._report.add(Row(case.armed, case.method, case.operation, "-", verify="FAILED"))
             return f"{case}: {error!r}"[:1000]
 
     async def _kill(self, crew: Crew, case: Case) -> str:
         for _ in range(ROUNDS):
             purchases = await self._prepared(crew, case)
-            pids, known = self._pids(), len(self.clients.history)
-            self._points.arm(case.armed)
-            reloading = asyncio.create_task(self._reload(case))
+            row = await self._met(crew, case, purchases)
+            if row is not None:
+                break
+        else:
+            self._report.add(Row(case.armed, case.method, case.operation, "-", verify="NEVER MET"))
+            return f"{case}: was never met"
+        self._report.add(row)
+        await self._replayed(purchases)
+        if row.process.rpartition("-")[0] != case.service:
+            return f"{case}: met by {row.process}"
+        if row.restart_ms > RESTART_MS:
+            return f"{case}: {row.process} was started again after {row.restart_ms} ms"
+        return f"{case}: {row.verify}" if row.verify.startswith("BROKEN") else ""
+
+    async def _met(self, crew: Crew, case: Case, purchases: Sequence[Purchase]) -> Row | None:
+        """Do the operation with the point armed; returns what came of the kill, None: nobody came by."""
+        pids, known = self._pids(), len(self.clients.history)
+        self._points.arm(case.armed)
+        dying = asyncio.create_task(self._back(case.armed, pids))
+        reloading = asyncio.create_task(self._reload(case))
+        try:
             await self._done(crew.driver.operations[case.operation](each) for each in purchases)
             rested_ms, operations = time.time() * 1000, self.clients.history[known:]
             hit = await self._points.met(case.armed, HIT_S)
             await reloading
-            if hit:
-                break
-        else:
+            if hit is None:
+                return None
+            restart_ms, serving_ms = await dying
+            return Row(
+                case.armed, case.method, case.operation, pids[hit["pid"]], hit["pid"], restart_ms, serving_ms,
+                answered_ms=_since(hit, max(each.known_ms for each in operations if each.key)),
+                rested_ms=_since(hit, rested_ms),
+                doubts=sum(len(each.doubts) for each in operations),
+                verify=await asyncio.to_thread(self._verified),
+            )  # fmt: skip
+        finally:
             self._points.disarm(case.armed)
-            self._report.add(Row(case.armed, case.method, case.operation, "-", verify="NEVER MET"))
-            return f"{case}: was never met"
-        process = pids[hit["pid"]]
-        row = Row(
-            case.armed, case.method, case.operation, process, hit["pid"],
-            restart_ms=await self._back(process, hit),
-            answered_ms=_since(hit, max(each.known_ms for each in operations if each.key)),
-            rested_ms=_since(hit, rested_ms),
-            doubts=sum(len(each.doubts) for each in operations),
-            verify=await asyncio.to_thread(self._verified),
-        )  # fmt: skip
-        self._report.add(row)
-        await self._replayed(purchases)
-        if process.rpartition("-")[0] != case.service:
-            return f"{case}: met by {process}"
-        if row.restart_ms > RESTART_MS:
-            return f"{case}: {process} was started again after {row.restart_ms} ms"
-        return f"{case}: {row.verify}" if row.verify.startswith("BROKEN") else ""
+            dying.cancel()
+            reloading.cancel()
 
     async def _prepared(self, crew: Crew, case: Case) -> list[Purchase]:
         """Return purchases with which the operation can be done, once nothing else can meet the point before them."""
         purchases = [Purchase(who, next(self._numbers), str(case)) for who in crew.buyers]
         crew.purchases += purchases
         await self._done(crew.driver.prepare(each, case.operation) for each in purchases)
-        await asyncio.to_thread(until, lambda: not self._faults(case.is_met_by), SETTLE_S, every=0.2)
+        if case.is_of_event:
+            await asyncio.to_thread(until, lambda: not _can_be_met(case, self._pending()), SETTLE_S, every=0.2)
         if case.point == "P14":
             await self.notified()
         if case.point in {"P15", "P16"}:
@@ -178,13 +187,16 @@ class Site:
     def _pids(self) -> dict[int, str]:
         return {each["pid"]: each["name"] for group in self.mesh.record["services"].values() for each in group}
 
-    async def _back(self, process: str, hit: dict[str, Any]) -> int:
-        """Wait until a process is there again and gets calls; returns the ms from its death to its start."""
+    async def _back(self, name: str, pids: dict[int, str]) -> tuple[int, int]:
+        """Wait until whoever dies of a point is there again; returns the ms from his death to his start and to his calls."""
+        hit = await self._points.met(name, DONE_S + HIT_S)
+        assert hit, "who waits for it is told before"
+        process = pids[hit["pid"]]
         await restarted(self.mesh, process, hit["pid"])
         born_s = psutil.Process(self.mesh.pid(process)).create_time() - psutil.boot_time()
         died_s = time.clock_gettime(time.CLOCK_BOOTTIME) - (time.time() - hit["time_ms"] / 1000)
         await serving(self.mesh, process)
-        return max(0, round(1000 * float(born_s - died_s)))
+        return max(0, round(1000 * float(born_s - died_s))), _since(hit, time.time() * 1000)
 
     def _verified(self) -> str:
         """Check every invariant as `paymesh verify` does, as of the beginning: what came since may be on its way.
@@ -195,12 +207,10 @@ class Site:
         faults, pending = failures(found), sum(each.finding.pending for each in found)
         return f"BROKEN: {'; '.join(faults)}" if faults else f"holds, {pending} on their way"
 
-    def _faults(self, is_meant: Callable[[str], bool]) -> list[str]:
-        """Return what is on its way, of the audits of which the room, or the pair of rooms, is meant."""
-        return [breach for room, finding in self._settling() if is_meant(room) for breach in finding.breaches]
-
-    def _settling(self) -> Iterable[RoomFinding]:
-        return findings(self.mesh.record["databases"], time.time_ns() // 1_000_000, settled=True)
+    def _pending(self) -> list[tuple[str, str]]:
+        """Return the audits that find something on its way: the room, or pair of rooms, and what they are about."""
+        found = findings(self.mesh.record["databases"], time.time_ns() // 1_000_000, settled=True)
+        return [(room, finding.what) for room, finding in found if finding.breaches]
 
     async def notified(self) -> None:
         """Wait until every notification to a buyer is sent; the mail server has each once."""
@@ -234,6 +244,10 @@ class Site:
 
     async def _again(self, known: Operation) -> Operation:
         return await self.clients.until_known(known.method, known.body, known.token, known.key)
+
+
+def _can_be_met(case: Case, pending: Iterable[tuple[str, str]]) -> bool:
+    return any(case.is_met_by(room, what) for room, what in pending)
 
 
 def _since(hit: dict[str, Any], ms: float) -> int:

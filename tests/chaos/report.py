@@ -22,6 +22,8 @@ class Row:
     """0: the point was never met."""
     restart_ms: int = 0
     """From the death to the start of the next process, by the kernel's clock, to 10 ms."""
+    serving_ms: int = 0
+    """From the death until it was sent calls again."""
     answered_ms: int = 0
     """From the death until every client had his answer; 0: they had it before."""
     rested_ms: int = 0

@@ -7,7 +7,6 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -40,6 +39,8 @@ from services.platform.database import Database
 from tests.fakes.bills import FakeBiller, charged, given_back, line
 from tests.fakes.cards import FakeCards, FakeKeys
 from tests.fakes.payment import World
+from tests.integration.engines import SQLITE, Engines
+from tests.integration.processes import Processes, together
 from tests.integration.provider_sandbox import ProviderSandbox, eventually
 from tests.unit.payment import test_bills as scenarios
 from tests.unit.payment.test_bills import DAY, NOON, Shop
@@ -105,10 +106,19 @@ class SqlShop(Shop):
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    """An empty database; its ledger is sound at the end."""
-    url = f"sqlite:///{tmp_path / 'payment.db'}"
-    migrations.upgrade("payment", url)
+def database(engine: str, engines: Engines) -> Iterator[Database]:
+    """An empty database of each engine; its ledger is sound at the end."""
+    yield from sound(engines.migrated(engine, "payment"))
+
+
+@pytest.fixture
+def file(engines: Engines) -> Iterator[Database]:
+    """An empty database in a file, likewise."""
+    yield from sound(engines.migrated(SQLITE, "payment"))
+
+
+def sound(url: str) -> Iterator[Database]:
+    """Give a database, whose ledger is sound at the end."""
     made = Database(url)
     yield made
     found = breaches(made)
@@ -190,17 +200,17 @@ class House:
         return self.ports.store.balance(AccountKey(kind, 1, "CNY"))[0]
 
 
-@pytest.fixture(scope="module", params=["alipay", "wechat", "cards"])
-def sandbox(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProviderSandbox]:
+@pytest.fixture(params=["alipay", "wechat", "cards"])
+def sandbox(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ProviderSandbox]:
     """The sandbox, playing one provider after the other."""
-    with ProviderSandbox(tmp_path_factory.mktemp("providers") / "keys", request.param) as running:
+    with ProviderSandbox(tmp_path / "keys", request.param) as running:
         yield running
 
 
 @pytest.fixture
-def house(database: Database, tmp_path: Path, sandbox: ProviderSandbox) -> Iterator[House]:
-    """A merchant whose provider has no charges of other tests in today's bill that are not strays."""
-    made = House(database, tmp_path / "files", sandbox)
+def house(file: Database, tmp_path: Path, sandbox: ProviderSandbox) -> Iterator[House]:
+    """A merchant, and a provider who has today's bill today."""
+    made = House(file, tmp_path / "files", sandbox)
     sandbox.script(bill_today=True)
     yield made
     for provider in made.others:
@@ -263,14 +273,15 @@ def lines_of(day: str) -> tuple[BillLine, ...]:
     return (*(line(f"P{n}", 100 + n, 1) for n in range(1, LINES + 1)), line(f"STRAY{day}", 5))
 
 
-def at_once(url: str, folder: Path, number: int, begin_at: float, stray: str) -> list[Bill]:
-    """In a process of its own: import the bill ten times, as instance ``number``."""
+def import_often(url: str, folder: Path, number: int, stray: str, *, meet: bool = False) -> list[Bill]:
+    """Import the bill ten times as instance ``number``; in a process of its own where there is another to ``meet``."""
     database, biller = Database(url), FakeBiller()
     biller.days[DAY] = lines_of(stray)
     ports = _ports(database, folder, number, biller)
     batcher = Batcher({name: partial(getattr(usecases, name), ports) for name in ("book_bills", "settle_late")})
     batcher.start()
-    time.sleep(max(0.0, begin_at - time.time()))
+    if meet:
+        together()
     command = usecases.ImportBill(Method.ALIPAY, DAY, number)
     try:
         return [usecases.import_bill(ports, batcher.submit_all, command) for _ in range(10)]
@@ -289,18 +300,16 @@ def _ports(database: Database, folder: Path, number: int, biller: FakeBiller) ->
 
 
 @pytest.mark.parametrize("strays", [("a", "a"), ("a", "b")], ids=["same file", "two files"])
-def test_two_processes_import_at_once(database: Database, tmp_path: Path, strays: tuple[str, str]) -> None:
+def test_two_processes_import_at_once(
+    database: Database, tmp_path: Path, processes: Processes, strays: tuple[str, str]
+) -> None:
     """The same file is one bill; of two files of a day each is imported, and what both have is settled once."""
     ports = _ports(database, tmp_path / "files", 1, FakeBiller())
     for n in range(1, LINES + 1):
         charged(ports, n, 100 + n, NOON)
     url = database.url.render_as_string(hide_password=False)
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        begin_at = time.time() + 6
-        running = [
-            pool.submit(at_once, url, tmp_path / "files", n, begin_at, stray) for n, stray in enumerate(strays, 2)
-        ]
-        answers = [future.result(120) for future in running]
+    each = partial(import_often, meet=True)
+    answers = processes(each, *((url, tmp_path / "files", n, stray) for n, stray in enumerate(strays, 2)))
     files = len(set(strays))
     assert len({bill.id for bills in answers for bill in bills}) == files == len(ports.bills.newest(Page(9, "")))
     assert [len(set(bills)) for bills in answers] == [1, 1]
@@ -315,7 +324,7 @@ def test_two_processes_import_at_once(database: Database, tmp_path: Path, strays
 def _killed(url: str, folder: Path, failpoints: Path) -> None:
     """In a process of its own: import, and die where a test armed it."""
     failpoint.arm(str(failpoints))
-    at_once(url, folder, 2, 0, "a")
+    import_often(url, folder, 2, "a")
 
 
 @pytest.mark.parametrize(("point", "booked"), [("P21", False), ("P22", True)])
@@ -335,7 +344,7 @@ def test_process_killed_during_an_import(database: Database, tmp_path: Path, poi
     assert dying.exitcode == -signal.SIGKILL
     assert len([path for path in (tmp_path / "files").rglob("*") if path.is_file()]) == 1
     assert (len(ports.bills.newest(Page(9, ""))), breaches(database)) == (int(booked), [])
-    [made] = set(at_once(url, tmp_path / "files", 3, 0, "a"))
+    [made] = set(import_often(url, tmp_path / "files", 3, "a"))
     assert (made.lines, made.matched, made.differences) == (LINES + 1, LINES, 1)
     assert len(ports.bills.newest(Page(9, ""))) == 1
     assert ports.store.balance(AccountKey(CLEARING[Method.ALIPAY], 1, "CNY"))[0] == 0

@@ -384,7 +384,7 @@ def test_run_goes_on_where_the_last_one_ended(books: Books) -> None:
         ("payment", "ledger transactions"),
         ("payment", "idempotency keys"),
     ):
-        assert 40 <= named(said.found, room, what).examined <= 80, what
+        assert 35 <= named(said.found, room, what).examined <= 80, what
     again = books.verify(at_ms + 40_000, full=True)
     assert (again.faults, again.since_ms) == ([], 0)
     assert named(again.found, "payment+risk", "payment.initiated handled by risk").examined > 120

@@ -5,12 +5,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from services.cli.generate import comments, currencies, planes, states, stubs, third_party, tree
+from services.cli.generate import comments, currencies, lint, planes, states, stubs, third_party, tree
 
 STAGES: dict[str, Callable[[], None]] = {
     "third_party": third_party.write,
     "stubs": stubs.write,
     "comments": comments.write,
+    "lint": lint.check,
     "currencies": currencies.write,
     "states": states.write,
     "planes": planes.write,

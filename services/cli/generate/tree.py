@@ -4,8 +4,11 @@ import hashlib
 import os
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
+
+from google.protobuf import descriptor_pb2
 
 ROOT = Path(__file__).resolve().parents[3]
 PROTOS = ROOT / "protos"
@@ -20,6 +23,13 @@ CURRENCIES = ROOT / "services" / "kernel" / "currencies.py"
 
 OWNED = (THIRD_PARTY, ROOT / "gen", ENVOY)
 """Directories in which every file is generated."""
+
+
+def described() -> descriptor_pb2.FileDescriptorSet:
+    """Every file of the workspace with its source info, which the descriptor set for tools leaves out."""
+    buf = str(ROOT.joinpath(sysconfig.get_path("scripts"), "buf"))
+    done = subprocess.run([buf, "build", "--output", "-"], cwd=ROOT, check=True, stdout=subprocess.PIPE)
+    return descriptor_pb2.FileDescriptorSet.FromString(done.stdout)
 
 
 def fingerprints() -> dict[str, str]:

@@ -177,7 +177,7 @@ class SqlTransaction(Lifecycle, Settlements):
             raise Conflict("an account vanished under its lock")
 
 
-_LAST = (t.outbox, t.ledger_transactions, bills, bill_differences)
+_LAST = (t.outbox, t.ledger_transactions, t.attempts, t.reviews, bills, bill_differences)
 
 
 class SqlStore:
@@ -194,7 +194,7 @@ class SqlStore:
             yield SqlTransaction(connection, self._ids)
 
     def last_id(self) -> int:
-        """Return the highest id that was written; 0: none was. Events and ledger transactions have the last of a change."""
+        """Return the highest id that was written; 0: none was. These have the last of a change."""
         with self._database.read() as connection:
             found = [connection.execute(sa.select(sa.func.max(table.c.id))).scalar() for table in _LAST]
         return max(number or 0 for number in found)

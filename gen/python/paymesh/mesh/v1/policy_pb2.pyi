@@ -151,7 +151,9 @@ class _RetryOnEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RetryOn.Value
     RETRY_ON_REFUSED_STREAM: _RetryOn.ValueType  # 2
     """The peer refused the stream: the request was not handled."""
     RETRY_ON_UNAVAILABLE: _RetryOn.ValueType  # 3
-    """The peer answered UNAVAILABLE, or the connection broke: only where a repeat is safe."""
+    """The peer answered UNAVAILABLE, or the connection broke: only where a repeat is safe, since the method reads, always
+    takes a key, or has the standard option `idempotency_level`.
+    """
 
 class RetryOn(_RetryOn, metaclass=_RetryOnEnumTypeWrapper):
     """A failure after which a call may be made again by the caller's Envoy."""
@@ -163,7 +165,9 @@ RETRY_ON_CONNECT_FAILURE: RetryOn.ValueType  # 1
 RETRY_ON_REFUSED_STREAM: RetryOn.ValueType  # 2
 """The peer refused the stream: the request was not handled."""
 RETRY_ON_UNAVAILABLE: RetryOn.ValueType  # 3
-"""The peer answered UNAVAILABLE, or the connection broke: only where a repeat is safe."""
+"""The peer answered UNAVAILABLE, or the connection broke: only where a repeat is safe, since the method reads, always
+takes a key, or has the standard option `idempotency_level`.
+"""
 Global___RetryOn: _TypeAlias = RetryOn  # noqa: Y015
 
 class _DataClass:
@@ -404,7 +408,7 @@ class Owner(_message.Message):
     field: _builtins.str
     """A request field that must equal the caller's subject; another's is NOT_FOUND."""
     resource: _builtins.bool
-    """True: the use case reads with the subject as a predicate, so another's is NOT_FOUND."""
+    """True: the use case reads with the subject as a predicate, so another's is NOT_FOUND; what it makes is the subject's."""
     lifted_by: _builtins.str
     """A scope that lifts the rule; empty: none does."""
     def __init__(
@@ -426,7 +430,7 @@ Global___Owner: _TypeAlias = Owner  # noqa: Y015
 
 @_typing.final
 class Retry(_message.Message):
-    """Repeats by the caller's Envoy."""
+    """Repeats by the caller's Envoy; `retry: {}` is none."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -603,7 +607,7 @@ class ReasonPolicy(_message.Message):
     zh: _builtins.str
     """The same in Chinese."""
     business: _builtins.bool
-    """A business refusal: stored under the idempotency key and replayed."""
+    """A business refusal that a method with an idempotency key can end with: stored under the key and replayed."""
     @_builtins.property
     def metadata(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The metadata keys that are always present."""

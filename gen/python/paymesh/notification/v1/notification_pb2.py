@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from paymesh.mesh.v1 import policy_pb2 as paymesh_dot_mesh_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*paymesh/notification/v1/notification.proto\x12\x17paymesh.notification.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpaymesh/mesh/v1/policy.proto\"\xd4\x04\n\x0cNotification\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0f\n\x07user_id\x18\x02 \x01(\x03\x12>\n\x07\x63hannel\x18\x03 \x01(\x0e\x32-.paymesh.notification.v1.Notification.Channel\x12\x17\n\trecipient\x18\x04 \x01(\tB\x04\xc0\xbb\x18\x01\x12\x15\n\x07subject\x18\x05 \x01(\tB\x04\xc0\xbb\x18\x01\x12\x12\n\x04text\x18\x06 \x01(\tB\x04\xc0\xbb\x18\x01\x12<\n\x06status\x18\x07 \x01(\x0e\x32,.paymesh.notification.v1.Notification.Status\x12\x10\n\x08\x61ttempts\x18\x08 \x01(\x05\x12\x0f\n\x07\x66\x61ilure\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tsend_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"X\n\x07\x43hannel\x12\x17\n\x13\x43HANNEL_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43HANNEL_SMS\x10\x01\x12\x11\n\rCHANNEL_EMAIL\x10\x02\x12\x10\n\x0c\x43HANNEL_PUSH\x10\x03\"\x87\x01\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x35\n\rSTATUS_QUEUED\x10\x01\x1a\"\xca\xbb\x18\x1e\n\x0bSTATUS_SENT\n\rSTATUS_FAILED\x18\x01\x12\x15\n\x0bSTATUS_SENT\x10\x02\x1a\x04\xca\xbb\x18\x00\x12\x17\n\rSTATUS_FAILED\x10\x03\x1a\x04\xca\xbb\x18\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*paymesh/notification/v1/notification.proto\x12\x17paymesh.notification.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpaymesh/mesh/v1/policy.proto\"\xe9\x04\n\x0cNotification\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0f\n\x07user_id\x18\x02 \x01(\x03\x12>\n\x07\x63hannel\x18\x03 \x01(\x0e\x32-.paymesh.notification.v1.Notification.Channel\x12\x17\n\trecipient\x18\x04 \x01(\tB\x04\xc0\xbb\x18\x01\x12\x15\n\x07subject\x18\x05 \x01(\tB\x04\xc0\xbb\x18\x01\x12\x12\n\x04text\x18\x06 \x01(\tB\x04\xc0\xbb\x18\x01\x12<\n\x06status\x18\x07 \x01(\x0e\x32,.paymesh.notification.v1.Notification.Status\x12\x10\n\x08\x61ttempts\x18\x08 \x01(\x05\x12\x0f\n\x07\x66\x61ilure\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tsend_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"X\n\x07\x43hannel\x12\x17\n\x13\x43HANNEL_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43HANNEL_SMS\x10\x01\x12\x11\n\rCHANNEL_EMAIL\x10\x02\x12\x10\n\x0c\x43HANNEL_PUSH\x10\x03\"\x9c\x01\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x35\n\rSTATUS_QUEUED\x10\x01\x1a\"\xca\xbb\x18\x1e\n\x0bSTATUS_SENT\n\rSTATUS_FAILED\x18\x01\x12\x15\n\x0bSTATUS_SENT\x10\x02\x1a\x04\xca\xbb\x18\x00\x12,\n\rSTATUS_FAILED\x10\x03\x1a\x19\xca\xbb\x18\x15\x12\x13notification.failedb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,7 +38,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NOTIFICATION_STATUS'].values_by_name["STATUS_SENT"]._loaded_options = None
   _globals['_NOTIFICATION_STATUS'].values_by_name["STATUS_SENT"]._serialized_options = b'\312\273\030\000'
   _globals['_NOTIFICATION_STATUS'].values_by_name["STATUS_FAILED"]._loaded_options = None
-  _globals['_NOTIFICATION_STATUS'].values_by_name["STATUS_FAILED"]._serialized_options = b'\312\273\030\000'
+  _globals['_NOTIFICATION_STATUS'].values_by_name["STATUS_FAILED"]._serialized_options = b'\312\273\030\025\022\023notification.failed'
   _globals['_NOTIFICATION'].fields_by_name['recipient']._loaded_options = None
   _globals['_NOTIFICATION'].fields_by_name['recipient']._serialized_options = b'\300\273\030\001'
   _globals['_NOTIFICATION'].fields_by_name['subject']._loaded_options = None
@@ -46,9 +46,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NOTIFICATION'].fields_by_name['text']._loaded_options = None
   _globals['_NOTIFICATION'].fields_by_name['text']._serialized_options = b'\300\273\030\001'
   _globals['_NOTIFICATION']._serialized_start=135
-  _globals['_NOTIFICATION']._serialized_end=731
+  _globals['_NOTIFICATION']._serialized_end=752
   _globals['_NOTIFICATION_CHANNEL']._serialized_start=505
   _globals['_NOTIFICATION_CHANNEL']._serialized_end=593
   _globals['_NOTIFICATION_STATUS']._serialized_start=596
-  _globals['_NOTIFICATION_STATUS']._serialized_end=731
+  _globals['_NOTIFICATION_STATUS']._serialized_end=752
 # @@protoc_insertion_point(module_scope)

@@ -278,7 +278,8 @@ class PaymentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ClosePayment(self, request, context):
-        """Ends a payment of one's own that waits for its payer, so that the order can be paid in another way.
+        """Ends a payment that waits for its payer, so that the order can be paid in another way: one's own, or any with the scope
+        payments:capture.
 
         Success: the payment is closed; or it is success, because the payer was faster. Fails with PAYMENT_NOT_FOUND,
         PAYMENT_STATUS_CONFLICT, PROVIDER_REFUSED, IDEMPOTENCY_KEY_IN_FLIGHT. A repeat with the same idempotency key gets the

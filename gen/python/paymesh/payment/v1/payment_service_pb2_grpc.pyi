@@ -101,7 +101,8 @@ class PaymentServiceStub:
     first answer, byte for byte.
     """
     ClosePayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ClosePaymentRequest, _payment_service_pb2.ClosePaymentResponse]
-    """Ends a payment of one's own that waits for its payer, so that the order can be paid in another way.
+    """Ends a payment that waits for its payer, so that the order can be paid in another way: one's own, or any with the scope
+    payments:capture.
 
     Success: the payment is closed; or it is success, because the payer was faster. Fails with PAYMENT_NOT_FOUND,
     PAYMENT_STATUS_CONFLICT, PROVIDER_REFUSED, IDEMPOTENCY_KEY_IN_FLIGHT. A repeat with the same idempotency key gets the
@@ -251,7 +252,8 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     first answer, byte for byte.
     """
     ClosePayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ClosePaymentRequest, _payment_service_pb2.ClosePaymentResponse]  # type: ignore[assignment]
-    """Ends a payment of one's own that waits for its payer, so that the order can be paid in another way.
+    """Ends a payment that waits for its payer, so that the order can be paid in another way: one's own, or any with the scope
+    payments:capture.
 
     Success: the payment is closed; or it is success, because the payer was faster. Fails with PAYMENT_NOT_FOUND,
     PAYMENT_STATUS_CONFLICT, PROVIDER_REFUSED, IDEMPOTENCY_KEY_IN_FLIGHT. A repeat with the same idempotency key gets the
@@ -470,7 +472,8 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payment_service_pb2.ClosePaymentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_payment_service_pb2.ClosePaymentResponse, _abc.Awaitable[_payment_service_pb2.ClosePaymentResponse]]:
-        """Ends a payment of one's own that waits for its payer, so that the order can be paid in another way.
+        """Ends a payment that waits for its payer, so that the order can be paid in another way: one's own, or any with the scope
+        payments:capture.
 
         Success: the payment is closed; or it is success, because the payer was faster. Fails with PAYMENT_NOT_FOUND,
         PAYMENT_STATUS_CONFLICT, PROVIDER_REFUSED, IDEMPOTENCY_KEY_IN_FLIGHT. A repeat with the same idempotency key gets the

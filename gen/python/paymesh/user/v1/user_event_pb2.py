@@ -26,13 +26,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from paymesh.mesh.v1 import policy_pb2 as paymesh_dot_mesh_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n paymesh/user/v1/user_event.proto\x12\x0fpaymesh.user.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpaymesh/mesh/v1/policy.proto\"\xd5\x01\n\x0bUserCreated\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08username\x18\x04 \x01(\t\x12\x13\n\x05\x65mail\x18\x05 \x01(\tB\x04\xc0\xbb\x18\x01\x12\x13\n\x05phone\x18\x06 \x01(\tB\x04\xc0\xbb\x18\x01:8\xba\xbb\x18\x34\n\x0cuser.created\x12\x07user_id\x1a\x07version\"\x04\x08\x80\xf5$*\x0cnotification\"\xd2\x01\n\x0bUserUpdated\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x05\x65mail\x18\x04 \x01(\tB\x04\xc0\xbb\x18\x01\x12\x13\n\x05phone\x18\x05 \x01(\tB\x04\xc0\xbb\x18\x01\x12\r\n\x05roles\x18\x06 \x03(\t:8\xba\xbb\x18\x34\n\x0cuser.updated\x12\x07user_id\x1a\x07version\"\x04\x08\x80\xf5$*\x0cnotification\"\xb4\x01\n\tUserLogin\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x17\n\tclient_ip\x18\x05 \x01(\tB\x04\xc0\xbb\x18\x01:(\xba\xbb\x18$\n\nuser.login\x12\x07user_id\x1a\x07version\"\x04\x08\x80\xf5$b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n paymesh/user/v1/user_event.proto\x12\x0fpaymesh.user.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpaymesh/mesh/v1/policy.proto\"\xdb\x01\n\x0bUserCreated\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x08username\x18\x04 \x01(\tB\x04\xc0\xbb\x18\x01\x12\x13\n\x05\x65mail\x18\x05 \x01(\tB\x04\xc0\xbb\x18\x01\x12\x13\n\x05phone\x18\x06 \x01(\tB\x04\xc0\xbb\x18\x01:8\xba\xbb\x18\x34\n\x0cuser.created\x12\x07user_id\x1a\x07version\"\x04\x08\x80\xf5$*\x0cnotification\"\xd2\x01\n\x0bUserUpdated\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x05\x65mail\x18\x04 \x01(\tB\x04\xc0\xbb\x18\x01\x12\x13\n\x05phone\x18\x05 \x01(\tB\x04\xc0\xbb\x18\x01\x12\r\n\x05roles\x18\x06 \x03(\t:8\xba\xbb\x18\x34\n\x0cuser.updated\x12\x07user_id\x1a\x07version\"\x04\x08\x80\xf5$*\x0cnotification\"\xb4\x01\n\tUserLogin\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x17\n\tclient_ip\x18\x05 \x01(\tB\x04\xc0\xbb\x18\x01:(\xba\xbb\x18$\n\nuser.login\x12\x07user_id\x1a\x07version\"\x04\x08\x80\xf5$b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'paymesh.user.v1.user_event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_USERCREATED'].fields_by_name['username']._loaded_options = None
+  _globals['_USERCREATED'].fields_by_name['username']._serialized_options = b'\300\273\030\001'
   _globals['_USERCREATED'].fields_by_name['email']._loaded_options = None
   _globals['_USERCREATED'].fields_by_name['email']._serialized_options = b'\300\273\030\001'
   _globals['_USERCREATED'].fields_by_name['phone']._loaded_options = None
@@ -50,9 +52,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USERLOGIN']._loaded_options = None
   _globals['_USERLOGIN']._serialized_options = b'\272\273\030$\n\nuser.login\022\007user_id\032\007version\"\004\010\200\365$'
   _globals['_USERCREATED']._serialized_start=117
-  _globals['_USERCREATED']._serialized_end=330
-  _globals['_USERUPDATED']._serialized_start=333
-  _globals['_USERUPDATED']._serialized_end=543
-  _globals['_USERLOGIN']._serialized_start=546
-  _globals['_USERLOGIN']._serialized_end=726
+  _globals['_USERCREATED']._serialized_end=336
+  _globals['_USERUPDATED']._serialized_start=339
+  _globals['_USERUPDATED']._serialized_end=549
+  _globals['_USERLOGIN']._serialized_start=552
+  _globals['_USERLOGIN']._serialized_end=732
 # @@protoc_insertion_point(module_scope)

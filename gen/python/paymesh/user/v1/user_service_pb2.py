@@ -28,7 +28,7 @@ from paymesh.mesh.v1 import policy_pb2 as paymesh_dot_mesh_dot_v1_dot_policy__pb
 from paymesh.user.v1 import user_pb2 as paymesh_dot_user_dot_v1_dot_user__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"paymesh/user/v1/user_service.proto\x12\x0fpaymesh.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cpaymesh/mesh/v1/policy.proto\x1a\x1apaymesh/user/v1/user.proto\"\xfb\x01\n\x13RegisterUserRequest\x12:\n\x08username\x18\x01 \x01(\tB(\xbaH%r#2!^[A-Za-z0-9][A-Za-z0-9._-]{2,49}$\x12\x1c\n\x05\x65mail\x18\x02 \x01(\tB\r\xbaH\x06r\x04\x18\x64`\x01\xc0\xbb\x18\x01\x12 \n\x08password\x18\x03 \x01(\tB\x0e\xbaH\x07r\x05\x10\n\x18\x80\x01\xc0\xbb\x18\x02\x12\x31\n\x05phone\x18\x04 \x01(\tB\"\xbaH\x1br\x16\x32\x14^\\+[1-9][0-9]{6,14}$\xd8\x01\x01\xc0\xbb\x18\x01\x12\x35\n\nrequest_id\x18\x05 \x01(\tB!\xbaH\x1er\x19\x32\x17^[A-Za-z0-9._:-]{8,64}$\xd8\x01\x01\";\n\x14RegisterUserResponse\x12#\n\x04user\x18\x01 \x01(\x0b\x32\x15.paymesh.user.v1.User\"U\n\x10LoginUserRequest\x12\x1f\n\x08username\x18\x01 \x01(\tB\r\xbaH\x06r\x04\x10\x03\x18\x64\xc0\xbb\x18\x01\x12 \n\x08password\x18\x02 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01\x18\x80\x01\xc0\xbb\x18\x02\"c\n\x11LoginUserResponse\x12#\n\x04user\x18\x01 \x01(\x0b\x32\x15.paymesh.user.v1.User\x12)\n\x07session\x18\x02 \x01(\x0b\x32\x18.paymesh.user.v1.Session\">\n\x15RefreshSessionRequest\x12%\n\rrefresh_token\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x14\x18\xc8\x01\xc0\xbb\x18\x02\"C\n\x16RefreshSessionResponse\x12)\n\x07session\x18\x01 \x01(\x0b\x32\x18.paymesh.user.v1.Session\"\x13\n\x11LogoutUserRequest\"\x14\n\x12LogoutUserResponse\"%\n\x0eGetUserRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"6\n\x0fGetUserResponse\x12#\n\x04user\x18\x01 \x01(\x0b\x32\x15.paymesh.user.v1.User\"\xf5\x03\n\x11UpdateUserRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12!\n\x05\x65mail\x18\x02 \x01(\tB\r\xbaH\x06r\x04\x18\x64`\x01\xc0\xbb\x18\x01H\x00\x88\x01\x01\x12\x36\n\x05phone\x18\x03 \x01(\tB\"\xbaH\x1br\x19\x32\x17^(\\+[1-9][0-9]{6,14})?$\xc0\xbb\x18\x01H\x01\x88\x01\x01\x12%\n\x08password\x18\x04 \x01(\tB\x0e\xbaH\x07r\x05\x10\n\x18\x80\x01\xc0\xbb\x18\x02H\x02\x88\x01\x01\x12&\n\x10\x63urrent_password\x18\x05 \x01(\tB\x0c\xbaH\x05r\x03\x18\x80\x01\xc0\xbb\x18\x02:\xff\x01\xbaH\xfb\x01\x1a~\n\x15update_user.something\x12+give at least one of email, phone, password\x1a\x38has(this.email) || has(this.phone) || has(this.password)\x1ay\n\x1cupdate_user.current_password\x12%a new password needs current_password\x1a\x32!has(this.password) || this.current_password != \'\'B\x08\n\x06_emailB\x08\n\x06_phoneB\x0b\n\t_password\"9\n\x12UpdateUserResponse\x12#\n\x04user\x18\x01 \x01(\x0b\x32\x15.paymesh.user.v1.User\"`\n\x13SetUserRolesRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x34\n\x05roles\x18\x02 \x03(\tB%\xbaH\"\x92\x01\x1f\x08\x01\x10\x08\x18\x01\"\x17r\x15\x32\x13^[a-z][a-z_]{1,31}$\";\n\x14SetUserRolesResponse\x12#\n\x04user\x18\x01 \x01(\x0b\x32\x15.paymesh.user.v1.User\"\x10\n\x0eGetJwksRequest\"5\n\x0fGetJwksResponse\x12\"\n\x04keys\x18\x01 \x03(\x0b\x32\x14.paymesh.user.v1.Jwk2\xba\r\n\x0bUserService\x12\xa3\x01\n\x0cRegisterUser\x12$.paymesh.user.v1.RegisterUserRequest\x1a%.paymesh.user.v1.RegisterUserResponse\"F\xb2\xbb\x18$\x08\x01\x1a\x04\x65\x64ge*\x02\x08\x05\x32\x06\x08\x01\x12\x02\x01\x02:\x02\x08\x02\x42\x08\x08<\x12\x02\x08<\x18\x02H\x01\x82\xd3\xe4\x93\x02\x18\"\x13/api/users/register:\x01*\x12\xe4\x01\n\tLoginUser\x12!.paymesh.user.v1.LoginUserRequest\x1a\".paymesh.user.v1.LoginUserResponse\"\x8f\x01\xb2\xbb\x18p\x08\x01\x1a\x04\x65\x64ge*\x02\x08\x05\x32\x06\x08\x01\x12\x02\x01\x02:N\x08\x01\x12JA repeat begins another session; the first stays valid and ends by itself.B\x08\x08<\x12\x02\x08<\x18\x02H\x01\x82\xd3\xe4\x93\x02\x15\"\x10/api/users/login:\x01*\x12\xf9\x01\n\x0eRefreshSession\x12&.paymesh.user.v1.RefreshSessionRequest\x1a\'.paymesh.user.v1.RefreshSessionResponse\"\x95\x01\xb2\xbb\x18t\x08\x01\x1a\x04\x65\x64ge*\x02\x08\x05\x32\x06\x08\x01\x12\x02\x01\x02:T\x08\x01\x12PA refresh token works once; a repeat is refused and changes no data of the user.B\x08\x08<\x12\x02\x08<\x18\x02\x82\xd3\xe4\x93\x02\x17\"\x12/api/users/refresh:\x01*\x12\xba\x01\n\nLogoutUser\x12\".paymesh.user.v1.LogoutUserRequest\x1a#.paymesh.user.v1.LogoutUserResponse\"c\xb2\xbb\x18\x43\x08\x02\x1a\x04\x65\x64ge*\x02\x08\x03\x32\x06\x08\x02\x12\x02\x01\x03:!\x08\x01\x12\x1d\x41n ended session stays ended.B\x08\x08<\x12\x02\x08<\x18\x01H\x01\x82\xd3\xe4\x93\x02\x16\"\x11/api/users/logout:\x01*\x12\xa9\x01\n\x07GetUser\x12\x1f.paymesh.user.v1.GetUserRequest\x1a .paymesh.user.v1.GetUserResponse\"[\xb2\xbb\x18@\x08\x02\x1a\x04\x65\x64ge\"\x10\n\x02id\x1a\nusers:read*\x02\x08\x02\x32\x06\x08\x02\x12\x02\x01\x03:\r\x08\x01\x12\tIt reads.B\t\x08\xd8\x04\x12\x02\x08<\x18\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/api/users/{id}\x12\xec\x01\n\nUpdateUser\x12\".paymesh.user.v1.UpdateUserRequest\x1a#.paymesh.user.v1.UpdateUserResponse\"\x94\x01\xb2\xbb\x18v\x08\x02\x1a\x04\x65\x64ge\"\x11\n\x02id\x1a\x0busers:write*\x02\x08\x05\x32\x06\x08\x01\x12\x02\x01\x02:A\x08\x01\x12=It sets fields to the values given; a repeat sets them again.B\x08\x08<\x12\x02\x08<\x18\x01H\x01\x82\xd3\xe4\x93\x02\x14\x1a\x0f/api/users/{id}:\x01*\x12\xf3\x01\n\x0cSetUserRoles\x12$.paymesh.user.v1.SetUserRolesRequest\x1a%.paymesh.user.v1.SetUserRolesResponse\"\x95\x01\xb2\xbb\x18q\x08\x03\x12\x0busers:write\x1a\x04\x65\x64ge*\x02\x08\x03\x32\x06\x08\x01\x12\x02\x01\x02:B\x08\x01\x12>It sets the roles to the list given; a repeat sets them again.B\x08\x08<\x12\x02\x08<\x18\x01H\x01\x82\xd3\xe4\x93\x02\x1a\x1a\x15/api/users/{id}/roles:\x01*\x12\x98\x01\n\x07GetJwks\x12\x1f.paymesh.user.v1.GetJwksRequest\x1a .paymesh.user.v1.GetJwksResponse\"J\xb2\xbb\x18(\x08\x01*\x02\x08\x02\x32\x06\x08\x02\x12\x02\x01\x03:\r\x08\x01\x12\tIt reads.B\t\x08\xd8\x04\x12\x02\x08<\x18\x02\x82\xd3\xe4\x93\x02\x18\x12\x16/.well-known/jwks.json\x1a\x39\xaa\xbb\x18\x35\n\x04user\x12\x04\x65\x64ge\x12\x06\x63onfig \x83\x87\x03(\x01\x32\x0b\x08\x80\x02\x10\x80\x04\x18\x80\x08 \x14:\x0c\x08\x05\x12\x02\x08\x05\x1a\x02\x08\x05 2b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"paymesh/user/v1/user_service.proto\x12\x0fpaymesh.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cpaymesh/mesh/v1/policy.proto\x1a\x1apaymesh/user/v1/user.proto\"\xff\x01\n\x13RegisterUserRequest\x12>\n\x08username\x18\x01 \x01(\tB,\xbaH%r#2!^[A-Za-z0-9][A-Za-z0-9._-]{2,49}$\xc0\xbb\x18\x01\x12\x1c\n\x05\x65mail\x18\x02 \x01(\tB\r\xbaH\x06r\x04\x18\x64`\x01\xc0\xbb\x18\x01\x12 \n\x08password\x18\x03 \x01(\tB\x0e\xbaH\x07r\x05\x10\n\x18\x80\x01\xc0\xbb\x18\x02\x12\x31\n\x05phone\x18\x04 \x01(\tB\"\xbaH\x1br\x16\x32\x14^\\+[1-9][0-9]{6,14}$\xd8\x01\x01\xc0\xbb\x18\x01\x12\x35\n\nrequest_id\x18\x05 \x01(\tB!\xbaH\x1er\x19\x32\x17^[A-Za-z0-9._:-]{8,64}$\xd8\x01\x01\";\n\x14RegisterUserResponse\x12#\n\x04user\x18\x01 \x01(\x0b\x32\x15.paymesh.user.v1.User\"U\n\x10LoginUserRequest\x12\x1f\n\x08username\x18\x01 \x01(\tB\r\xbaH\x06r\x04\x10\x03\x18\x64\xc0\xbb\x18\x01\x12 \n\x08password\x18\x02 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01\x18\x80\x01\xc0\xbb\x18\x02\"c\n\x11LoginUserResponse\x12#\n\x04user\x18\x01 \x01(\x0b\x32\x15.paymesh.user.v1.User\x12)\n\x07session\x18\x02 \x01(\x0b\x32\x18.paymesh.user.v1.Session\">\n\x15RefreshSessionRequest\x12%\n\rrefresh_token\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x14\x18\xc8\x01\xc0\xbb\x18\x02\"C\n\x16RefreshSessionResponse\x12)\n\x07session\x18\x01 \x01(\x0b\x32\x18.paymesh.user.v1.Session\"\x13\n\x11LogoutUserRequest\"\x14\n\x12LogoutUserResponse\"%\n\x0eGetUserRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"6\n\x0fGetUserResponse\x12#\n\x04user\x18\x01 \x01(\x0b\x32\x15.paymesh.user.v1.User\"\xf5\x03\n\x11UpdateUserRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12!\n\x05\x65mail\x18\x02 \x01(\tB\r\xbaH\x06r\x04\x18\x64`\x01\xc0\xbb\x18\x01H\x00\x88\x01\x01\x12\x36\n\x05phone\x18\x03 \x01(\tB\"\xbaH\x1br\x19\x32\x17^(\\+[1-9][0-9]{6,14})?$\xc0\xbb\x18\x01H\x01\x88\x01\x01\x12%\n\x08password\x18\x04 \x01(\tB\x0e\xbaH\x07r\x05\x10\n\x18\x80\x01\xc0\xbb\x18\x02H\x02\x88\x01\x01\x12&\n\x10\x63urrent_password\x18\x05 \x01(\tB\x0c\xbaH\x05r\x03\x18\x80\x01\xc0\xbb\x18\x02:\xff\x01\xbaH\xfb\x01\x1a~\n\x15update_user.something\x12+give at least one of email, phone, password\x1a\x38has(this.email) || has(this.phone) || has(this.password)\x1ay\n\x1cupdate_user.current_password\x12%a new password needs current_password\x1a\x32!has(this.password) || this.current_password != \'\'B\x08\n\x06_emailB\x08\n\x06_phoneB\x0b\n\t_password\"9\n\x12UpdateUserResponse\x12#\n\x04user\x18\x01 \x01(\x0b\x32\x15.paymesh.user.v1.User\"`\n\x13SetUserRolesRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x34\n\x05roles\x18\x02 \x03(\tB%\xbaH\"\x92\x01\x1f\x08\x01\x10\x08\x18\x01\"\x17r\x15\x32\x13^[a-z][a-z_]{1,31}$\";\n\x14SetUserRolesResponse\x12#\n\x04user\x18\x01 \x01(\x0b\x32\x15.paymesh.user.v1.User\"\x10\n\x0eGetJwksRequest\"?\n\x0fGetJwksResponse\x12,\n\x04keys\x18\x01 \x03(\x0b\x32\x14.paymesh.user.v1.JwkB\x08\xbaH\x05\x92\x01\x02\x10\x10\x32\xd4\r\n\x0bUserService\x12\xa3\x01\n\x0cRegisterUser\x12$.paymesh.user.v1.RegisterUserRequest\x1a%.paymesh.user.v1.RegisterUserResponse\"F\xb2\xbb\x18$\x08\x01\x1a\x04\x65\x64ge*\x02\x08\x05\x32\x06\x08\x01\x12\x02\x01\x02:\x02\x08\x02\x42\x08\x08<\x12\x02\x08<\x18\x02H\x01\x82\xd3\xe4\x93\x02\x18\"\x13/api/users/register:\x01*\x12\xe4\x01\n\tLoginUser\x12!.paymesh.user.v1.LoginUserRequest\x1a\".paymesh.user.v1.LoginUserResponse\"\x8f\x01\xb2\xbb\x18p\x08\x01\x1a\x04\x65\x64ge*\x02\x08\x05\x32\x06\x08\x01\x12\x02\x01\x02:N\x08\x01\x12JA repeat begins another session; the first stays valid and ends by itself.B\x08\x08<\x12\x02\x08<\x18\x02H\x01\x82\xd3\xe4\x93\x02\x15\"\x10/api/users/login:\x01*\x12\xfb\x01\n\x0eRefreshSession\x12&.paymesh.user.v1.RefreshSessionRequest\x1a\'.paymesh.user.v1.RefreshSessionResponse\"\x97\x01\xb2\xbb\x18v\x08\x01\x1a\x04\x65\x64ge*\x02\x08\x05\x32\x06\x08\x01\x12\x02\x01\x02:T\x08\x01\x12PA refresh token works once; a repeat is refused and changes no data of the user.B\x08\x08<\x12\x02\x08<\x18\x02H\x01\x82\xd3\xe4\x93\x02\x17\"\x12/api/users/refresh:\x01*\x12\xc2\x01\n\nLogoutUser\x12\".paymesh.user.v1.LogoutUserRequest\x1a#.paymesh.user.v1.LogoutUserResponse\"k\x90\x02\x02\xb2\xbb\x18H\x08\x02\x1a\x04\x65\x64ge\"\x02\x10\x01*\x02\x08\x03\x32\x07\x08\x02\x12\x03\x01\x02\x03:!\x08\x01\x12\x1d\x41n ended session stays ended.B\x08\x08<\x12\x02\x08<\x18\x01H\x01\x82\xd3\xe4\x93\x02\x16\"\x11/api/users/logout:\x01*\x12\xaa\x01\n\x07GetUser\x12\x1f.paymesh.user.v1.GetUserRequest\x1a .paymesh.user.v1.GetUserResponse\"\\\xb2\xbb\x18\x41\x08\x02\x1a\x04\x65\x64ge\"\x10\n\x02id\x1a\nusers:read*\x02\x08\x02\x32\x07\x08\x02\x12\x03\x01\x02\x03:\r\x08\x01\x12\tIt reads.B\t\x08\xd8\x04\x12\x02\x08<\x18\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/api/users/{id}\x12\xec\x01\n\nUpdateUser\x12\".paymesh.user.v1.UpdateUserRequest\x1a#.paymesh.user.v1.UpdateUserResponse\"\x94\x01\xb2\xbb\x18v\x08\x02\x1a\x04\x65\x64ge\"\x11\n\x02id\x1a\x0busers:write*\x02\x08\x05\x32\x06\x08\x01\x12\x02\x01\x02:A\x08\x01\x12=It sets fields to the values given; a repeat sets them again.B\x08\x08<\x12\x02\x08<\x18\x01H\x01\x82\xd3\xe4\x93\x02\x14\x1a\x0f/api/users/{id}:\x01*\x12\xf3\x01\n\x0cSetUserRoles\x12$.paymesh.user.v1.SetUserRolesRequest\x1a%.paymesh.user.v1.SetUserRolesResponse\"\x95\x01\xb2\xbb\x18q\x08\x03\x12\x0busers:write\x1a\x04\x65\x64ge*\x02\x08\x03\x32\x06\x08\x01\x12\x02\x01\x02:B\x08\x01\x12>It sets the roles to the list given; a repeat sets them again.B\x08\x08<\x12\x02\x08<\x18\x01H\x01\x82\xd3\xe4\x93\x02\x1a\x1a\x15/api/users/{id}/roles:\x01*\x12\xa7\x01\n\x07GetJwks\x12\x1f.paymesh.user.v1.GetJwksRequest\x1a .paymesh.user.v1.GetJwksResponse\"Y\xb2\xbb\x18\x37\x08\x01\x1a\x04\x65\x64ge\x1a\x06\x63onfig*\x02\x08\x02\x32\x07\x08\x02\x12\x03\x01\x02\x03:\r\x08\x01\x12\tIt reads.B\t\x08\xd8\x04\x12\x02\x08<\x18\x02\x82\xd3\xe4\x93\x02\x18\x12\x16/.well-known/jwks.json\x1a\x39\xaa\xbb\x18\x35\n\x04user\x12\x04\x65\x64ge\x12\x06\x63onfig \x83\x87\x03(\x01\x32\x0b\x08\x80\x02\x10\x80\x04\x18\x80\x08 \x14:\x0c\x08\x05\x12\x02\x08\x05\x1a\x02\x08\x05 2b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,7 +36,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'paymesh.user.v1.user_servic
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REGISTERUSERREQUEST'].fields_by_name['username']._loaded_options = None
-  _globals['_REGISTERUSERREQUEST'].fields_by_name['username']._serialized_options = b'\272H%r#2!^[A-Za-z0-9][A-Za-z0-9._-]{2,49}$'
+  _globals['_REGISTERUSERREQUEST'].fields_by_name['username']._serialized_options = b'\272H%r#2!^[A-Za-z0-9][A-Za-z0-9._-]{2,49}$\300\273\030\001'
   _globals['_REGISTERUSERREQUEST'].fields_by_name['email']._loaded_options = None
   _globals['_REGISTERUSERREQUEST'].fields_by_name['email']._serialized_options = b'\272H\006r\004\030d`\001\300\273\030\001'
   _globals['_REGISTERUSERREQUEST'].fields_by_name['password']._loaded_options = None
@@ -69,6 +69,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETUSERROLESREQUEST'].fields_by_name['id']._serialized_options = b'\272H\004\"\002 \000'
   _globals['_SETUSERROLESREQUEST'].fields_by_name['roles']._loaded_options = None
   _globals['_SETUSERROLESREQUEST'].fields_by_name['roles']._serialized_options = b'\272H\"\222\001\037\010\001\020\010\030\001\"\027r\0252\023^[a-z][a-z_]{1,31}$'
+  _globals['_GETJWKSRESPONSE'].fields_by_name['keys']._loaded_options = None
+  _globals['_GETJWKSRESPONSE'].fields_by_name['keys']._serialized_options = b'\272H\005\222\001\002\020\020'
   _globals['_USERSERVICE']._loaded_options = None
   _globals['_USERSERVICE']._serialized_options = b'\252\273\0305\n\004user\022\004edge\022\006config \203\207\003(\0012\013\010\200\002\020\200\004\030\200\010 \024:\014\010\005\022\002\010\005\032\002\010\005 2'
   _globals['_USERSERVICE'].methods_by_name['RegisterUser']._loaded_options = None
@@ -76,49 +78,49 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USERSERVICE'].methods_by_name['LoginUser']._loaded_options = None
   _globals['_USERSERVICE'].methods_by_name['LoginUser']._serialized_options = b'\262\273\030p\010\001\032\004edge*\002\010\0052\006\010\001\022\002\001\002:N\010\001\022JA repeat begins another session; the first stays valid and ends by itself.B\010\010<\022\002\010<\030\002H\001\202\323\344\223\002\025\"\020/api/users/login:\001*'
   _globals['_USERSERVICE'].methods_by_name['RefreshSession']._loaded_options = None
-  _globals['_USERSERVICE'].methods_by_name['RefreshSession']._serialized_options = b'\262\273\030t\010\001\032\004edge*\002\010\0052\006\010\001\022\002\001\002:T\010\001\022PA refresh token works once; a repeat is refused and changes no data of the user.B\010\010<\022\002\010<\030\002\202\323\344\223\002\027\"\022/api/users/refresh:\001*'
+  _globals['_USERSERVICE'].methods_by_name['RefreshSession']._serialized_options = b'\262\273\030v\010\001\032\004edge*\002\010\0052\006\010\001\022\002\001\002:T\010\001\022PA refresh token works once; a repeat is refused and changes no data of the user.B\010\010<\022\002\010<\030\002H\001\202\323\344\223\002\027\"\022/api/users/refresh:\001*'
   _globals['_USERSERVICE'].methods_by_name['LogoutUser']._loaded_options = None
-  _globals['_USERSERVICE'].methods_by_name['LogoutUser']._serialized_options = b'\262\273\030C\010\002\032\004edge*\002\010\0032\006\010\002\022\002\001\003:!\010\001\022\035An ended session stays ended.B\010\010<\022\002\010<\030\001H\001\202\323\344\223\002\026\"\021/api/users/logout:\001*'
+  _globals['_USERSERVICE'].methods_by_name['LogoutUser']._serialized_options = b'\220\002\002\262\273\030H\010\002\032\004edge\"\002\020\001*\002\010\0032\007\010\002\022\003\001\002\003:!\010\001\022\035An ended session stays ended.B\010\010<\022\002\010<\030\001H\001\202\323\344\223\002\026\"\021/api/users/logout:\001*'
   _globals['_USERSERVICE'].methods_by_name['GetUser']._loaded_options = None
-  _globals['_USERSERVICE'].methods_by_name['GetUser']._serialized_options = b'\262\273\030@\010\002\032\004edge\"\020\n\002id\032\nusers:read*\002\010\0022\006\010\002\022\002\001\003:\r\010\001\022\tIt reads.B\t\010\330\004\022\002\010<\030\001\202\323\344\223\002\021\022\017/api/users/{id}'
+  _globals['_USERSERVICE'].methods_by_name['GetUser']._serialized_options = b'\262\273\030A\010\002\032\004edge\"\020\n\002id\032\nusers:read*\002\010\0022\007\010\002\022\003\001\002\003:\r\010\001\022\tIt reads.B\t\010\330\004\022\002\010<\030\001\202\323\344\223\002\021\022\017/api/users/{id}'
   _globals['_USERSERVICE'].methods_by_name['UpdateUser']._loaded_options = None
   _globals['_USERSERVICE'].methods_by_name['UpdateUser']._serialized_options = b'\262\273\030v\010\002\032\004edge\"\021\n\002id\032\013users:write*\002\010\0052\006\010\001\022\002\001\002:A\010\001\022=It sets fields to the values given; a repeat sets them again.B\010\010<\022\002\010<\030\001H\001\202\323\344\223\002\024\032\017/api/users/{id}:\001*'
   _globals['_USERSERVICE'].methods_by_name['SetUserRoles']._loaded_options = None
   _globals['_USERSERVICE'].methods_by_name['SetUserRoles']._serialized_options = b'\262\273\030q\010\003\022\013users:write\032\004edge*\002\010\0032\006\010\001\022\002\001\002:B\010\001\022>It sets the roles to the list given; a repeat sets them again.B\010\010<\022\002\010<\030\001H\001\202\323\344\223\002\032\032\025/api/users/{id}/roles:\001*'
   _globals['_USERSERVICE'].methods_by_name['GetJwks']._loaded_options = None
-  _globals['_USERSERVICE'].methods_by_name['GetJwks']._serialized_options = b'\262\273\030(\010\001*\002\010\0022\006\010\002\022\002\001\003:\r\010\001\022\tIt reads.B\t\010\330\004\022\002\010<\030\002\202\323\344\223\002\030\022\026/.well-known/jwks.json'
+  _globals['_USERSERVICE'].methods_by_name['GetJwks']._serialized_options = b'\262\273\0307\010\001\032\004edge\032\006config*\002\010\0022\007\010\002\022\003\001\002\003:\r\010\001\022\tIt reads.B\t\010\330\004\022\002\010<\030\002\202\323\344\223\002\030\022\026/.well-known/jwks.json'
   _globals['_REGISTERUSERREQUEST']._serialized_start=173
-  _globals['_REGISTERUSERREQUEST']._serialized_end=424
-  _globals['_REGISTERUSERRESPONSE']._serialized_start=426
-  _globals['_REGISTERUSERRESPONSE']._serialized_end=485
-  _globals['_LOGINUSERREQUEST']._serialized_start=487
-  _globals['_LOGINUSERREQUEST']._serialized_end=572
-  _globals['_LOGINUSERRESPONSE']._serialized_start=574
-  _globals['_LOGINUSERRESPONSE']._serialized_end=673
-  _globals['_REFRESHSESSIONREQUEST']._serialized_start=675
-  _globals['_REFRESHSESSIONREQUEST']._serialized_end=737
-  _globals['_REFRESHSESSIONRESPONSE']._serialized_start=739
-  _globals['_REFRESHSESSIONRESPONSE']._serialized_end=806
-  _globals['_LOGOUTUSERREQUEST']._serialized_start=808
-  _globals['_LOGOUTUSERREQUEST']._serialized_end=827
-  _globals['_LOGOUTUSERRESPONSE']._serialized_start=829
-  _globals['_LOGOUTUSERRESPONSE']._serialized_end=849
-  _globals['_GETUSERREQUEST']._serialized_start=851
-  _globals['_GETUSERREQUEST']._serialized_end=888
-  _globals['_GETUSERRESPONSE']._serialized_start=890
-  _globals['_GETUSERRESPONSE']._serialized_end=944
-  _globals['_UPDATEUSERREQUEST']._serialized_start=947
-  _globals['_UPDATEUSERREQUEST']._serialized_end=1448
-  _globals['_UPDATEUSERRESPONSE']._serialized_start=1450
-  _globals['_UPDATEUSERRESPONSE']._serialized_end=1507
-  _globals['_SETUSERROLESREQUEST']._serialized_start=1509
-  _globals['_SETUSERROLESREQUEST']._serialized_end=1605
-  _globals['_SETUSERROLESRESPONSE']._serialized_start=1607
-  _globals['_SETUSERROLESRESPONSE']._serialized_end=1666
-  _globals['_GETJWKSREQUEST']._serialized_start=1668
-  _globals['_GETJWKSREQUEST']._serialized_end=1684
-  _globals['_GETJWKSRESPONSE']._serialized_start=1686
-  _globals['_GETJWKSRESPONSE']._serialized_end=1739
-  _globals['_USERSERVICE']._serialized_start=1742
-  _globals['_USERSERVICE']._serialized_end=3464
+  _globals['_REGISTERUSERREQUEST']._serialized_end=428
+  _globals['_REGISTERUSERRESPONSE']._serialized_start=430
+  _globals['_REGISTERUSERRESPONSE']._serialized_end=489
+  _globals['_LOGINUSERREQUEST']._serialized_start=491
+  _globals['_LOGINUSERREQUEST']._serialized_end=576
+  _globals['_LOGINUSERRESPONSE']._serialized_start=578
+  _globals['_LOGINUSERRESPONSE']._serialized_end=677
+  _globals['_REFRESHSESSIONREQUEST']._serialized_start=679
+  _globals['_REFRESHSESSIONREQUEST']._serialized_end=741
+  _globals['_REFRESHSESSIONRESPONSE']._serialized_start=743
+  _globals['_REFRESHSESSIONRESPONSE']._serialized_end=810
+  _globals['_LOGOUTUSERREQUEST']._serialized_start=812
+  _globals['_LOGOUTUSERREQUEST']._serialized_end=831
+  _globals['_LOGOUTUSERRESPONSE']._serialized_start=833
+  _globals['_LOGOUTUSERRESPONSE']._serialized_end=853
+  _globals['_GETUSERREQUEST']._serialized_start=855
+  _globals['_GETUSERREQUEST']._serialized_end=892
+  _globals['_GETUSERRESPONSE']._serialized_start=894
+  _globals['_GETUSERRESPONSE']._serialized_end=948
+  _globals['_UPDATEUSERREQUEST']._serialized_start=951
+  _globals['_UPDATEUSERREQUEST']._serialized_end=1452
+  _globals['_UPDATEUSERRESPONSE']._serialized_start=1454
+  _globals['_UPDATEUSERRESPONSE']._serialized_end=1511
+  _globals['_SETUSERROLESREQUEST']._serialized_start=1513
+  _globals['_SETUSERROLESREQUEST']._serialized_end=1609
+  _globals['_SETUSERROLESRESPONSE']._serialized_start=1611
+  _globals['_SETUSERROLESRESPONSE']._serialized_end=1670
+  _globals['_GETJWKSREQUEST']._serialized_start=1672
+  _globals['_GETJWKSREQUEST']._serialized_end=1688
+  _globals['_GETJWKSRESPONSE']._serialized_start=1690
+  _globals['_GETJWKSRESPONSE']._serialized_end=1753
+  _globals['_USERSERVICE']._serialized_start=1756
+  _globals['_USERSERVICE']._serialized_end=3504
 # @@protoc_insertion_point(module_scope)

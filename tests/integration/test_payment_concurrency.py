@@ -181,7 +181,8 @@ def database(engine: str, engines: Engines) -> Iterator[Database]:
     found = audited(made)
     made.stop()
     assert [breach for finding in found for breach in finding.breaches] == []
-    assert all(finding.examined > 1 for finding in found if finding.invariant in {"I1", "I2", "I10", "I12"})
+    looked = {"ledger transactions", "account balances", "links of the ledger chain", "steps of payments"}
+    assert {finding.what for finding in found if finding.examined > 1} >= looked
 
 
 @pytest.fixture
@@ -247,13 +248,13 @@ def test_balance_pays_for_as_many_as_it_can_and_not_for_one_more(database: Datab
 def test_audit_of_a_database_in_use_finds_nothing(database: Database, at_once: AtOnce) -> None:
     """What is read while two processes pay is one state, not a mixture of several."""
     with ThreadPoolExecutor(1) as pool:
-        paying = pool.submit(at_once, "pay", (range(1, 501), "one", 5), (range(501, 1001), "two", 5))
+        paying = pool.submit(at_once, "pay", (range(1, 501), "one", 1), (range(501, 1001), "two", 1))
         seen = []
         while not paying.done():
             seen.append(audited(database))
     assert {breach for found in seen for finding in found for breach in finding.breaches} == set()
     entries = [finding.examined for found in seen for finding in found if finding.invariant == "I1"]
-    assert len(set(entries)) > 2, "nothing happened between the audits"
+    assert len(set(entries)) > 1, "nothing happened between the audits"
     assert len(paying.result()[0]) == 500
 
 

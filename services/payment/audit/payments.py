@@ -33,7 +33,10 @@ def one_payment_per_order(connection: sa.Connection, since: Since) -> Finding:
     ended = sa.exists().where(_H.payment_id == P.id, _H.status.in_(_UNPAID))
     taken_back = sa.exists().where(_H.payment_id == P.id, _H.status == states.SUCCESS)
     unguarded = sa.select(P.id, P.status, live).where(
-        sa.case((live.is_(None), sa.not_(ended)), else_=sa.or_(live != P.order_id, sa.and_(ended, sa.not_(taken_back))))
+        sa.case(
+            (live.is_(None), sa.not_(ended)),
+            else_=sa.or_(live != P.order_id, P.status.in_(_UNPAID), sa.and_(ended, sa.not_(taken_back))),
+        )
     )
     breaches += _shown(
         connection,

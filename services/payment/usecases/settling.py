@@ -101,17 +101,23 @@ class Settling:
                 self.capture(payment, due.minor_units)
         self._settle_all(payment)
 
-    def expected(self, payment: Payment, phase: Phase | None) -> Money:
-        """Return the amount that a word of ``phase`` has to name: what was taken or is to be, before that what was asked."""
+    def expected(self, payment: Payment, phase: Phase | None) -> list[Money]:
+        """Return the amounts that a word of ``phase`` can name: what was taken or is to be, before that what was asked.
+
+        A capture that was refused may have been done nevertheless: that is no forgery, but a contradiction.
+        """
         if phase not in {Phase.CAPTURED, Phase.REFUNDED}:
-            return payment.amount
-        taken = payment.status in TAKEN
-        return Money(payment.amount.currency_code, payment.captured) if taken else self._due(payment)
+            return [payment.amount]
+        if payment.status in TAKEN:
+            return [Money(payment.amount.currency_code, payment.captured)]
+        return [self._due(payment), *(each.amount for each in self._captures(payment))]
+
+    def _captures(self, payment: Payment) -> list[Attempt]:
+        return [a for a in self.attempts.values() if a.payment_id == payment.id and a.kind is Kind.CAPTURE]
 
     def _due(self, payment: Payment) -> Money:
         """What is to be taken: of a capture that is under way, or the whole."""
-        captures = [a for a in self.attempts.values() if a.payment_id == payment.id and a.kind is Kind.CAPTURE]
-        under_way = [a.amount for a in captures if not a.settled]
+        under_way = [each.amount for each in self._captures(payment) if not each.settled]
         return under_way[-1] if under_way else payment.amount
 
     def capture(self, payment: Payment, captured: int) -> None:
@@ -363,18 +369,6 @@ class Settling:
 def _bookable(payment: Payment, said: Money) -> int:
     """What can be booked of an amount: minor units of the payment's currency; of another currency none."""
     return said.minor_units if said.currency_code == payment.amount.currency_code else 0
-
-
-def reach(ports: Ports, point: str, things: Iterable[Payment | Attempt]) -> None:
-    """Say that a kill point is reached, once for each method among ``things``."""
-    for method in dict.fromkeys(thing.method for thing in things):
-        ports.reach(point, method)
-
-
-def reach_moved(ports: Ports, change: Change) -> None:
-    """Say that success, and a refund that was done, are committed with their ledger entries and events."""
-    reach(ports, "P10", [moved.payment for moved in change.moved if moved.step.status == states.SUCCESS])
-    reach(ports, "P18", [moved.payment for moved in change.moved if moved.refund is not None])
 
 
 def accounts_of(payment: Payment, merchant_id: int) -> set[AccountKey]:

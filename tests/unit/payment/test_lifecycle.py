@@ -370,6 +370,21 @@ def test_stale_word_of_an_authorization_does_not_undo_a_capture_under_way(shop: 
     assert shop.history(made) == ["pending", "processing", "authorized", "processing", "success"]
 
 
+def test_refused_capture_that_was_done_nevertheless_goes_to_review(shop: Shop) -> None:
+    """The first try was on the wire for long, the second was refused: the callback of the first is a contradiction."""
+    made = shop.pay(11, Method.BANK_CARD, AUTHORIZE)
+    shop.bank.plays["capture"] += [Play.LATE, Play.DECLINED]
+    shop.see_through(shop.change("capture", made, 60))
+    shop.complete(until_ms=shop.clock.ms + 10_000)
+    assert shop.of(11).status == states.AUTHORIZED
+    shop.bank.calls.clear()
+    shop.bank.arrive()
+    assert shop.hear(shop.bank) == [None]
+    assert (shop.of(11).status, shop.reviews()) == (states.REVIEW, [(made.id, "amount_mismatch")])
+    [review] = shop.store.rows.reviews.values()
+    assert review.amount == 60
+
+
 def test_void_lets_go_and_closes_the_payment(shop: Shop) -> None:
     """No money moved; its order may be paid anew."""
     made = shop.pay(11, Method.BANK_CARD, AUTHORIZE)

@@ -67,7 +67,7 @@ class Settling:
         charge = payment.charge or attempt
         for each in (attempt, charge):
             each.provider_id = said.provider_id or each.provider_id
-            each.provider_code = said.code or each.provider_code
+            each.provider_code = _code(said, each.provider_code)
             self._touch(each)
         match said.phase:
             case phase if said.verdict is Verdict.UNKNOWN and phase is not Phase.WAITING:
@@ -212,7 +212,7 @@ class Settling:
     def refunded(self, attempt: Attempt, said: Refunded) -> None:
         """Take in the outcome of a refund, or of a query about one."""
         payment, refund = self.payments[attempt.payment_id], self.refunds[attempt.refund_id]
-        attempt.provider_code = refund.provider_code = said.code or refund.provider_code
+        attempt.provider_code = refund.provider_code = _code(said, refund.provider_code)
         self._touch(attempt)
         self.change.changed_refunds[refund.id] = refund
         match said.verdict:
@@ -364,6 +364,11 @@ class Settling:
 
     def _touch(self, attempt: Attempt) -> None:
         self.change.changed_attempts[attempt.id] = attempt
+
+
+def _code(said: Charged | Refunded, before: str) -> str:
+    """The word for a refusal; what is done has none, and why something is unknown is nobody's word for it."""
+    return said.code if said.verdict is Verdict.REFUSED else "" if said.verdict is Verdict.DONE else before
 
 
 def _bookable(payment: Payment, said: Money) -> int:

@@ -257,6 +257,9 @@ def test_lost_answer_is_unknown_and_a_query_tells(shop: Shop, method: Method, pl
         assert provider.pay(made.payment_no)
     shop.complete()
     assert (shop.of(11).status, len(provider.trades)) == (states.SUCCESS, 1)
+    charge = shop.of(11).charge
+    assert charge is not None
+    assert charge.provider_code == "", "a refusal's word, and there was none"
     assert shop.balance(MERCHANT_SETTLEMENT) == 100
 
 

@@ -185,7 +185,8 @@ class Settling:
     def _ended(self, payment: Payment, attempt: Attempt, said: Charged) -> None:
         if payment.status in TAKEN:
             given = payment.refunded + payment.refunding
-            if given < payment.captured:  # a wallet calls a trade closed that was refunded whole
+            # A wallet calls a trade closed that was refunded whole; absent is what it was before its payer came.
+            if given < payment.captured and said.phase is not Phase.ABSENT:
                 self.review(payment, Reason.LATE_FAILURE, f"{payment.status}, yet the provider says {said.phase}", 0)
         elif payment.is_open:
             held, charged = payment.status == states.AUTHORIZED, attempt.kind is Kind.CHARGE

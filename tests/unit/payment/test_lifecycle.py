@@ -577,6 +577,16 @@ def test_money_that_comes_after_the_close_goes_to_review(shop: Shop) -> None:
     assert (late.status, late.live, shop.of(11).status) == (states.REVIEW, False, states.SUCCESS)
 
 
+def test_close_that_found_nothing_is_old_news_once_it_is_paid(shop: Shop) -> None:
+    """Alipay knew no trade when it was asked to end it; before we heard of that, the payer scanned and paid."""
+    made = shop.pay(11, Method.ALIPAY)
+    said = shop.ask(shop.change("close", made))
+    assert shop.alipay.pay(made.payment_no)
+    assert shop.hear(shop.alipay) == [None]
+    shop.settle(said)
+    assert (shop.of(11).status, shop.reviews()) == (states.SUCCESS, [])
+
+
 def test_word_that_nobody_may_trust_books_nothing(shop: Shop) -> None:
     """The card network took the money of a payer whom 3-D Secure refused: unknown, until someone looks at it."""
     outcome = shop.begin(11, Method.BANK_CARD)

@@ -45,6 +45,7 @@ class SimProvider(FakeProvider):
         self.rng = sim.plan.noise("provider", method)
         self.odd: set[str] = set()
         """Numbers of ours about which it contradicted itself, or us."""
+        self._late: set[tuple[str, str]] = set()
         self.ended: set[str] = set()
         """Charges that it said had ended without money."""
         self.refused: set[str] = set()
@@ -57,7 +58,11 @@ class SimProvider(FakeProvider):
         rng = self._sim.plan.noise(self.method, operation, request_id, self._nth[operation, request_id])
         play = rng.choices(list(_PLAYS[operation]), list(_PLAYS[operation].values()))[0]
         self._sim.met[f"{operation} {play}"] += 1
-        if play in {Play.FAILS_FIRST, Play.OTHER_AMOUNT}:
+        if play is Play.LATE:
+            self._late.add((operation, request_id))
+        if play in {Play.FAILS_FIRST, Play.OTHER_AMOUNT} or (
+            play is Play.DECLINED and (operation, request_id) in self._late
+        ):
             self.odd.add(request_id)
         return play
 

@@ -9,7 +9,8 @@ from services.kernel.errors import DomainError
 from services.payment.domain.payment import our_number
 from services.payment.ports import CallbackTaken
 from services.payment.ports.provider import Acknowledgement, Callback, CallbackForged, Notice
-from services.payment.usecases.settling import Settling, reach_moved
+from services.payment.usecases.reaching import reach_moved
+from services.payment.usecases.settling import Settling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,13 +88,13 @@ def _fault(settling: Settling, item: Told, payment_id: int) -> str:
         return f"nothing of ours is {notice.request_id}"
     if notice.refunded is not None:
         refund = settling.refunds[int(notice.request_id[1:])]
-        return _differs(notice.refunded.amount, refund.amount)
+        return _differs(notice.refunded.amount, [refund.amount])
     assert notice.charged is not None
     return _differs(notice.charged.amount, settling.expected(payment, notice.charged.phase))
 
 
-def _differs(told: Money | None, ours: Money) -> str:
-    return "" if told in {None, ours} else f"it tells of {told}, ours is {ours}"
+def _differs(told: Money | None, ours: Sequence[Money]) -> str:
+    return "" if told is None or told in ours else f"it tells of {told}, ours is {ours[0]}"
 
 
 def _refused(ports: Ports, provider: Method, why: str) -> DomainError:

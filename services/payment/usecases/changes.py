@@ -11,7 +11,8 @@ from services.payment import states
 from services.payment.domain import Kind, Point, check_capturable
 from services.payment.domain.attempt import LEASE_MS
 from services.payment.ports import Change, Moved
-from services.payment.usecases.settling import follow, reach
+from services.payment.usecases.reaching import reach
+from services.payment.usecases.settling import follow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -12,7 +12,7 @@ from services.payment.domain import Attempt, Book, Kind, Method, Payment, Scene,
 from services.payment.domain.attempt import LEASE_MS, scene_of
 from services.payment.domain.ledger import transfer
 from services.payment.ports import Change, Moved, ToAssess
-from services.payment.usecases.settling import reach, reach_moved
+from services.payment.usecases.reaching import reach, reach_moved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

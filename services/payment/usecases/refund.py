@@ -14,7 +14,8 @@ from services.payment.domain import Attempt, Book, Kind, Method, Payment, Refund
 from services.payment.domain.attempt import LEASE_MS
 from services.payment.domain.ledger import REFUND, REFUND_PAYABLE, transfer
 from services.payment.ports import Change, Moved
-from services.payment.usecases.settling import accounts_of, reach, reach_moved
+from services.payment.usecases.reaching import reach, reach_moved
+from services.payment.usecases.settling import accounts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

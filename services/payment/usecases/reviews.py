@@ -40,8 +40,9 @@ from services.payment.domain import Decision, Place, check_decision, place_of
 from services.payment.domain.ledger import REFUND_LATE, REFUND_UNDONE
 from services.payment.domain.payment import ENDED
 from services.payment.ports import Deed
+from services.payment.usecases.reaching import reach_moved
 from services.payment.usecases.refund import give_back
-from services.payment.usecases.settling import Settling, reach_moved
+from services.payment.usecases.settling import Settling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

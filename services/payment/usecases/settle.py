@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.kernel.errors import DomainError
-from services.payment.usecases.settling import Settling, reach_moved
+from services.payment.usecases.reaching import reach_moved
+from services.payment.usecases.settling import Settling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

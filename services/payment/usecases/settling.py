@@ -67,7 +67,7 @@ class Settling:
         charge = payment.charge or attempt
         for each in (attempt, charge):
             each.provider_id = said.provider_id or each.provider_id
-            each.provider_code = said.code or each.provider_code
+            each.provider_code = _code(said, each.provider_code)
             self._touch(each)
         match said.phase:
             case phase if said.verdict is Verdict.UNKNOWN and phase is not Phase.WAITING:
@@ -101,17 +101,23 @@ class Settling:
                 self.capture(payment, due.minor_units)
         self._settle_all(payment)
 
-    def expected(self, payment: Payment, phase: Phase | None) -> Money:
-        """Return the amount that a word of ``phase`` has to name: what was taken or is to be, before that what was asked."""
+    def expected(self, payment: Payment, phase: Phase | None) -> list[Money]:
+        """Return the amounts that a word of ``phase`` can name: what was taken or is to be, before that what was asked.
+
+        A capture that was refused may have been done nevertheless: that is no forgery, but a contradiction.
+        """
         if phase not in {Phase.CAPTURED, Phase.REFUNDED}:
-            return payment.amount
-        taken = payment.status in TAKEN
-        return Money(payment.amount.currency_code, payment.captured) if taken else self._due(payment)
+            return [payment.amount]
+        if payment.status in TAKEN:
+            return [Money(payment.amount.currency_code, payment.captured)]
+        return [self._due(payment), *(each.amount for each in self._captures(payment))]
+
+    def _captures(self, payment: Payment) -> list[Attempt]:
+        return [a for a in self.attempts.values() if a.payment_id == payment.id and a.kind is Kind.CAPTURE]
 
     def _due(self, payment: Payment) -> Money:
         """What is to be taken: of a capture that is under way, or the whole."""
-        captures = [a for a in self.attempts.values() if a.payment_id == payment.id and a.kind is Kind.CAPTURE]
-        under_way = [a.amount for a in captures if not a.settled]
+        under_way = [each.amount for each in self._captures(payment) if not each.settled]
         return under_way[-1] if under_way else payment.amount
 
     def capture(self, payment: Payment, captured: int) -> None:
@@ -179,7 +185,8 @@ class Settling:
     def _ended(self, payment: Payment, attempt: Attempt, said: Charged) -> None:
         if payment.status in TAKEN:
             given = payment.refunded + payment.refunding
-            if given < payment.captured:  # a wallet calls a trade closed that was refunded whole
+            # A wallet calls a trade closed that was refunded whole; absent is what it was before its payer came.
+            if given < payment.captured and said.phase is not Phase.ABSENT:
                 self.review(payment, Reason.LATE_FAILURE, f"{payment.status}, yet the provider says {said.phase}", 0)
         elif payment.is_open:
             held, charged = payment.status == states.AUTHORIZED, attempt.kind is Kind.CHARGE
@@ -206,7 +213,7 @@ class Settling:
     def refunded(self, attempt: Attempt, said: Refunded) -> None:
         """Take in the outcome of a refund, or of a query about one."""
         payment, refund = self.payments[attempt.payment_id], self.refunds[attempt.refund_id]
-        attempt.provider_code = refund.provider_code = said.code or refund.provider_code
+        attempt.provider_code = refund.provider_code = _code(said, refund.provider_code)
         self._touch(attempt)
         self.change.changed_refunds[refund.id] = refund
         match said.verdict:
@@ -360,21 +367,14 @@ class Settling:
         self.change.changed_attempts[attempt.id] = attempt
 
 
+def _code(said: Charged | Refunded, before: str) -> str:
+    """The word for a refusal; what is done has none, and why something is unknown is nobody's word for it."""
+    return said.code if said.verdict is Verdict.REFUSED else "" if said.verdict is Verdict.DONE else before
+
+
 def _bookable(payment: Payment, said: Money) -> int:
     """What can be booked of an amount: minor units of the payment's currency; of another currency none."""
     return said.minor_units if said.currency_code == payment.amount.currency_code else 0
-
-
-def reach(ports: Ports, point: str, things: Iterable[Payment | Attempt]) -> None:
-    """Say that a kill point is reached, once for each method among ``things``."""
-    for method in dict.fromkeys(thing.method for thing in things):
-        ports.reach(point, method)
-
-
-def reach_moved(ports: Ports, change: Change) -> None:
-    """Say that success, and a refund that was done, are committed with their ledger entries and events."""
-    reach(ports, "P10", [moved.payment for moved in change.moved if moved.step.status == states.SUCCESS])
-    reach(ports, "P18", [moved.payment for moved in change.moved if moved.refund is not None])
 
 
 def accounts_of(payment: Payment, merchant_id: int) -> set[AccountKey]:

@@ -257,6 +257,9 @@ def test_lost_answer_is_unknown_and_a_query_tells(shop: Shop, method: Method, pl
         assert provider.pay(made.payment_no)
     shop.complete()
     assert (shop.of(11).status, len(provider.trades)) == (states.SUCCESS, 1)
+    charge = shop.of(11).charge
+    assert charge is not None
+    assert charge.provider_code == "", "a refusal's word, and there was none"
     assert shop.balance(MERCHANT_SETTLEMENT) == 100
 
 
@@ -368,6 +371,21 @@ def test_stale_word_of_an_authorization_does_not_undo_a_capture_under_way(shop: 
     assert isinstance(shop.see_through(under_way), bytes)
     assert (shop.of(11).status, shop.of(11).captured, shop.reviews()) == (states.SUCCESS, 60, [])
     assert shop.history(made) == ["pending", "processing", "authorized", "processing", "success"]
+
+
+def test_refused_capture_that_was_done_nevertheless_goes_to_review(shop: Shop) -> None:
+    """The first try was on the wire for long, the second was refused: the callback of the first is a contradiction."""
+    made = shop.pay(11, Method.BANK_CARD, AUTHORIZE)
+    shop.bank.plays["capture"] += [Play.LATE, Play.DECLINED]
+    shop.see_through(shop.change("capture", made, 60))
+    shop.complete(until_ms=shop.clock.ms + 10_000)
+    assert shop.of(11).status == states.AUTHORIZED
+    shop.bank.calls.clear()
+    shop.bank.arrive()
+    assert shop.hear(shop.bank) == [None]
+    assert (shop.of(11).status, shop.reviews()) == (states.REVIEW, [(made.id, "amount_mismatch")])
+    [review] = shop.store.rows.reviews.values()
+    assert review.amount == 60
 
 
 def test_void_lets_go_and_closes_the_payment(shop: Shop) -> None:
@@ -557,6 +575,16 @@ def test_money_that_comes_after_the_close_goes_to_review(shop: Shop) -> None:
     late = shop.store.payment(made.id, None)
     assert late is not None
     assert (late.status, late.live, shop.of(11).status) == (states.REVIEW, False, states.SUCCESS)
+
+
+def test_close_that_found_nothing_is_old_news_once_it_is_paid(shop: Shop) -> None:
+    """Alipay knew no trade when it was asked to end it; before we heard of that, the payer scanned and paid."""
+    made = shop.pay(11, Method.ALIPAY)
+    said = shop.ask(shop.change("close", made))
+    assert shop.alipay.pay(made.payment_no)
+    assert shop.hear(shop.alipay) == [None]
+    shop.settle(said)
+    assert (shop.of(11).status, shop.reviews()) == (states.SUCCESS, [])
 
 
 def test_word_that_nobody_may_trust_books_nothing(shop: Shop) -> None:

@@ -142,6 +142,9 @@ class Settling:
 
     def _authorized(self, payment: Payment, attempt: Attempt, said: Charged) -> None:
         charge = payment.charge or attempt
+        if attempt.kind is Kind.VOID and attempt.payer.get("why"):
+            self._wait(attempt, Point.UNKNOWN)  # refused, yet nobody else would ask for it again
+            return
         if payment.status in {states.FAILED, states.CLOSED}:
             self._void_late(payment, charge)
         elif payment.is_open and charge.capture:
@@ -169,7 +172,7 @@ class Settling:
             return
         self._ports.alarm.alert("payment.held_late", payment_id=payment.id, status=payment.status)
         charge.settle(self.now_ms)
-        void = follow(self._ports, charge, Kind.VOID, None, now_ms=self.now_ms, due_ms=self.now_ms)
+        void = follow(self._ports, charge, Kind.VOID, None, now_ms=self.now_ms, due_ms=self.now_ms, why="late")
         self.attempts[void.id] = void
         self.change.new_attempts.append(void)
 
@@ -185,8 +188,7 @@ class Settling:
     def _ended(self, payment: Payment, attempt: Attempt, said: Charged) -> None:
         if payment.status in TAKEN:
             given = payment.refunded + payment.refunding
-            # A wallet calls a trade closed that was refunded whole; absent is what it was before its payer came.
-            if given < payment.captured and said.phase is not Phase.ABSENT:
+            if given < payment.captured and said.phase is not Phase.ABSENT:  # absent: before its payer came
                 self.review(payment, Reason.LATE_FAILURE, f"{payment.status}, yet the provider says {said.phase}", 0)
         elif payment.is_open:
             held, charged = payment.status == states.AUTHORIZED, attempt.kind is Kind.CHARGE

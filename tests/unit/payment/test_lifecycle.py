@@ -812,6 +812,21 @@ def test_callback_answers_for_a_process_that_died(shop: Shop, what: str) -> None
     assert isinstance(begin(), bytes)
 
 
+@pytest.mark.parametrize("late", [True, False])
+def test_void_that_nobody_asked_for_is_tried_until_it_is_done(shop: Shop, *, late: bool) -> None:
+    """The network refuses at first, for a payment that had failed or whose window is over: no issuer keeps the money."""
+    shop.bank.plays["charge"].append(Play.FAILS_FIRST if late else Play.FINE)
+    shop.bank.plays["void"] += [Play.DECLINED] * 3
+    shop.see_through(shop.begin(11, Method.BANK_CARD, AUTHORIZE))
+    shop.hear(shop.bank)
+    shop.complete()
+    made = shop.of(11)
+    assert made.status == (states.FAILED if late else states.CLOSED)
+    assert shop.bank.trades[made.payment_no].phase is Phase.CLOSED
+    assert shop.history(made)[2:] == (["failed"] if late else ["authorized", "processing", "closed"])
+    assert sum(a.kind is Kind.VOID for a in shop.store.rows.attempts.values()) == 1
+
+
 def test_declined_charge_that_is_held_nevertheless_is_let_go_of(shop: Shop) -> None:
     """The callback says authorized, then the answer says failed: failed it is, and nothing stays held."""
     shop.bank.plays["charge"].append(Play.FAILS_FIRST)

@@ -291,11 +291,12 @@ def test_key_wrapped_anew_meanwhile_is_read_again(tmp_path: Path, database: Data
 
 
 def test_operator_rotates_every_key_while_the_vault_is_used(
-    tmp_path: Path, database: Database, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, database: Database, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`paymesh rotate`: a vault that was open before reads its cards, moves them, and needs the old files no more."""
     vault = CardVault(SqlCards(database), FileKeys(tmp_path / "vault-keys"))
     card = vault.tokenize(1, Pan(NUMBER), LATER, NOW)
+    monkeypatch.setenv("PAYMESH_PAYMENT_DATABASE_URL", database.url.render_as_string(hide_password=False))
     assert main(["rotate", "--data", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"keys_wrapped_anew": 2, "data_key": "data-2"}
     assert vault.reseal_some(10) == [card.token]

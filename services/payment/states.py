@@ -35,7 +35,7 @@ INITIAL: Final[tuple[str, ...]] = (PENDING,)
 
 NEXT: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
-        PENDING: frozenset({AUTHORIZED, PROCESSING, SUCCESS, FAILED, CLOSED, REVIEW}),
+        PENDING: frozenset({PROCESSING, SUCCESS, FAILED, REVIEW}),
         AUTHORIZED: frozenset({PROCESSING, SUCCESS, FAILED, CLOSED, REVIEW}),
         PROCESSING: frozenset({AUTHORIZED, SUCCESS, FAILED, UNKNOWN, CLOSED, REVIEW}),
         UNKNOWN: frozenset({AUTHORIZED, PROCESSING, SUCCESS, FAILED, CLOSED, REVIEW}),

@@ -22,8 +22,8 @@ INITIAL: Final[tuple[str, ...]] = (ACTIVE,)
 NEXT: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         ACTIVE: frozenset({INACTIVE, SUSPENDED}),
-        INACTIVE: frozenset({ACTIVE}),
-        SUSPENDED: frozenset({ACTIVE}),
+        INACTIVE: frozenset(),
+        SUSPENDED: frozenset(),
     }
 )
 """State -> the states that may follow it; none: at rest for ever."""

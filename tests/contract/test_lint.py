@@ -118,6 +118,8 @@ FAULTS = [
     ("events", "    retention: {seconds: 604800}\n", "", "write `retention: {seconds: 604800}`"),
     ("events", 'consumers: "till"', 'consumers: "bank"', "which is no service; write one of shop, till"),
     ("events", "// A thing was sold.\n", "", "write what happened"),
+    ("published", "// A thing was sold.", ("// Hm.\nmessage Hm {\n // At.\n google.protobuf.Timestamp event_time = 1;\n}\n"
+     "// A thing was sold."), "write `option (paymesh.mesh.v1.event)`"),
     ("states", "      initial: true\n", "", "write `initial: true`"),
     ("states", 'STATUS_REVIEW = 3 [(paymesh.mesh.v1.state) = {next: "STATUS_SOLD"}]', "STATUS_REVIEW = 3", "a state without"),
     ("states", 'next: "STATUS_SOLD"\n', 'next: "STATUS_GONE"\n', "no state of the enum; write one that is"),

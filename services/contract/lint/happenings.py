@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.descriptor import FieldDescriptor
 from google.rpc import code_pb2
 
+from paymesh.mesh.v1 import policy_pb2
 from services.contract.lint.view import room_of
 from services.contract.options import ms
 
@@ -17,9 +18,18 @@ if TYPE_CHECKING:
 
     from services.contract.lint.view import Said, View
 
+_MADE = ("created", "initiated")
+"""What is told of an entity when it is made."""
 _CODES = frozenset(code_pb2.Code.keys()) - {"OK"}
 _HAN = re.compile("[\u4e00-\u9fff]")
 _PLACE = re.compile(r"{(\w+)}")
+
+
+def published(view: View) -> Said:
+    """What says when it happened is an event."""
+    for message in view.messages():
+        if "event_time" in message.fields_by_name and not message.GetOptions().HasExtension(policy_pb2.event):
+            yield message, "says when it happened and goes nowhere; write `option (paymesh.mesh.v1.event)`"
 
 
 def events(view: View) -> Said:
@@ -75,22 +85,16 @@ def states(view: View) -> Said:
 
 
 def states_that_tell(view: View) -> Said:
-    """What a state publishes is an event, and a state that a topic is named after publishes it."""
+    """What a state publishes is an event, and a state that a topic is named after publishes it, as the first does `created`."""
     topics = {policy.topic for _, policy in view.events()}
     for enum, policies in view.machines():
         for name, policy in policies.items():
-            said = policy.event if policy is not None else ""
+            value, said = enum.values_by_name[name], policy.event if policy is not None else ""
             if said and said not in topics:
-                yield (
-                    enum.values_by_name[name],
-                    f"publishes {said}, which no event has as its topic; write one that is there",
-                )
-            named_after = f"{_subject(enum)}.{_word(enum, name)}"
-            if not said and named_after in topics:
-                yield (
-                    enum.values_by_name[name],
-                    f'does not publish what is named after it; write `event: "{named_after}"`',
-                )
+                yield value, f"publishes {said}, which no event has as its topic; write one that is there"
+            words = [_word(enum, name), *(_MADE if policy is not None and policy.initial else ())]
+            for named in sorted(topics & {f"{_subject(enum)}.{word}" for word in words} - {said}):
+                yield value, f'does not publish what is named after it; write `event: "{named}"`'
 
 
 def reviews(view: View) -> Said:
@@ -132,4 +136,4 @@ def _word(enum: EnumDescriptor, value: str) -> str:
     return value.removeprefix(f"{enum.name.upper()}_").lower()
 
 
-RULES = (events, states, states_that_tell, reviews, reasons)
+RULES = (published, events, states, states_that_tell, reviews, reasons)

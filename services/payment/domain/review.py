@@ -59,9 +59,9 @@ class Review:
 
     def propose(self, decision: Decision, proposer_id: int, note: str, now_ms: int) -> None:
         """Say what is true; replaces what was proposed before. Refuses with REVIEW_STATUS_CONFLICT."""
-        if self.status == states.REVIEW_DECIDED or (decision is Decision.GIVE_BACK and self.refund_id):
+        if decision is Decision.GIVE_BACK and self.refund_id:
             raise self.conflict()
-        self.status, self.update_ms = states.REVIEW_PROPOSED, now_ms
+        self._enter(states.REVIEW_PROPOSED, now_ms)
         self.decision, self.proposer_id, self.proposal_note = decision, proposer_id, note
         self.decider_id, self.decision_note = 0, ""  # who turned the one before down has not seen this one
 
@@ -71,10 +71,16 @@ class Review:
             raise self.conflict()
         if decider_id == self.proposer_id:
             raise DomainError("REVIEW_NEEDS_SECOND_PERSON", review_id=self.id)
-        self.status, self.update_ms = states.REVIEW_DECIDED if agree else states.REVIEW_OPEN, now_ms
+        self._enter(states.REVIEW_DECIDED if agree else states.REVIEW_OPEN, now_ms)
         self.decider_id, self.decision_note = decider_id, note
         if not agree:
             self.decision = None
+
+    def _enter(self, status: str, now_ms: int) -> None:
+        """Move along the published graph, or stay."""
+        if status != self.status and status not in states.REVIEW_NEXT[self.status]:
+            raise self.conflict()
+        self.status, self.update_ms = status, now_ms
 
     def conflict(self) -> DomainError:
         """Say that the review does not allow what was asked for."""

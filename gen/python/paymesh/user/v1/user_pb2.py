@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from paymesh.mesh.v1 import policy_pb2 as paymesh_dot_mesh_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apaymesh/user/v1/user.proto\x12\x0fpaymesh.user.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpaymesh/mesh/v1/policy.proto\"\xb7\x03\n\x04User\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x16\n\x08username\x18\x02 \x01(\tB\x04\xc0\xbb\x18\x01\x12\x13\n\x05\x65mail\x18\x03 \x01(\tB\x04\xc0\xbb\x18\x01\x12\x13\n\x05phone\x18\x04 \x01(\tB\x04\xc0\xbb\x18\x01\x12,\n\x06status\x18\x05 \x01(\x0e\x32\x1c.paymesh.user.v1.User.Status\x12\r\n\x05roles\x18\x06 \x03(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc1\x01\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12J\n\rSTATUS_ACTIVE\x10\x01\x1a\x37\xca\xbb\x18\x33\n\x0fSTATUS_INACTIVE\n\x10STATUS_SUSPENDED\x12\x0cuser.created\x18\x01\x12(\n\x0fSTATUS_INACTIVE\x10\x02\x1a\x13\xca\xbb\x18\x0f\n\rSTATUS_ACTIVE\x12)\n\x10STATUS_SUSPENDED\x10\x03\x1a\x13\xca\xbb\x18\x0f\n\rSTATUS_ACTIVE\"y\n\x07Session\x12\x1a\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\x04\xc0\xbb\x18\x02\x12\x1b\n\rrefresh_token\x18\x02 \x01(\tB\x04\xc0\xbb\x18\x02\x12\x12\n\ntoken_type\x18\x03 \x01(\t\x12\x12\n\nexpires_in\x18\x04 \x01(\x05\x12\r\n\x05scope\x18\x05 \x01(\t\"\\\n\x03Jwk\x12\x0b\n\x03kty\x18\x01 \x01(\t\x12\x0b\n\x03\x63rv\x18\x02 \x01(\t\x12\t\n\x01x\x18\x03 \x01(\t\x12\t\n\x01y\x18\x04 \x01(\t\x12\x0b\n\x03kid\x18\x05 \x01(\t\x12\x0b\n\x03use\x18\x06 \x01(\t\x12\x0b\n\x03\x61lg\x18\x07 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apaymesh/user/v1/user.proto\x12\x0fpaymesh.user.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpaymesh/mesh/v1/policy.proto\"\x99\x03\n\x04User\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x16\n\x08username\x18\x02 \x01(\tB\x04\xc0\xbb\x18\x01\x12\x13\n\x05\x65mail\x18\x03 \x01(\tB\x04\xc0\xbb\x18\x01\x12\x13\n\x05phone\x18\x04 \x01(\tB\x04\xc0\xbb\x18\x01\x12,\n\x06status\x18\x05 \x01(\x0e\x32\x1c.paymesh.user.v1.User.Status\x12\r\n\x05roles\x18\x06 \x03(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa3\x01\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12J\n\rSTATUS_ACTIVE\x10\x01\x1a\x37\xca\xbb\x18\x33\n\x0fSTATUS_INACTIVE\n\x10STATUS_SUSPENDED\x12\x0cuser.created\x18\x01\x12\x19\n\x0fSTATUS_INACTIVE\x10\x02\x1a\x04\xca\xbb\x18\x00\x12\x1a\n\x10STATUS_SUSPENDED\x10\x03\x1a\x04\xca\xbb\x18\x00\"y\n\x07Session\x12\x1a\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\x04\xc0\xbb\x18\x02\x12\x1b\n\rrefresh_token\x18\x02 \x01(\tB\x04\xc0\xbb\x18\x02\x12\x12\n\ntoken_type\x18\x03 \x01(\t\x12\x12\n\nexpires_in\x18\x04 \x01(\x05\x12\r\n\x05scope\x18\x05 \x01(\t\"\\\n\x03Jwk\x12\x0b\n\x03kty\x18\x01 \x01(\t\x12\x0b\n\x03\x63rv\x18\x02 \x01(\t\x12\t\n\x01x\x18\x03 \x01(\t\x12\t\n\x01y\x18\x04 \x01(\t\x12\x0b\n\x03kid\x18\x05 \x01(\t\x12\x0b\n\x03use\x18\x06 \x01(\t\x12\x0b\n\x03\x61lg\x18\x07 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,9 +36,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USER_STATUS'].values_by_name["STATUS_ACTIVE"]._loaded_options = None
   _globals['_USER_STATUS'].values_by_name["STATUS_ACTIVE"]._serialized_options = b'\312\273\0303\n\017STATUS_INACTIVE\n\020STATUS_SUSPENDED\022\014user.created\030\001'
   _globals['_USER_STATUS'].values_by_name["STATUS_INACTIVE"]._loaded_options = None
-  _globals['_USER_STATUS'].values_by_name["STATUS_INACTIVE"]._serialized_options = b'\312\273\030\017\n\rSTATUS_ACTIVE'
+  _globals['_USER_STATUS'].values_by_name["STATUS_INACTIVE"]._serialized_options = b'\312\273\030\000'
   _globals['_USER_STATUS'].values_by_name["STATUS_SUSPENDED"]._loaded_options = None
-  _globals['_USER_STATUS'].values_by_name["STATUS_SUSPENDED"]._serialized_options = b'\312\273\030\017\n\rSTATUS_ACTIVE'
+  _globals['_USER_STATUS'].values_by_name["STATUS_SUSPENDED"]._serialized_options = b'\312\273\030\000'
   _globals['_USER'].fields_by_name['username']._loaded_options = None
   _globals['_USER'].fields_by_name['username']._serialized_options = b'\300\273\030\001'
   _globals['_USER'].fields_by_name['email']._loaded_options = None
@@ -50,11 +50,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSION'].fields_by_name['refresh_token']._loaded_options = None
   _globals['_SESSION'].fields_by_name['refresh_token']._serialized_options = b'\300\273\030\002'
   _globals['_USER']._serialized_start=111
-  _globals['_USER']._serialized_end=550
+  _globals['_USER']._serialized_end=520
   _globals['_USER_STATUS']._serialized_start=357
-  _globals['_USER_STATUS']._serialized_end=550
-  _globals['_SESSION']._serialized_start=552
-  _globals['_SESSION']._serialized_end=673
-  _globals['_JWK']._serialized_start=675
-  _globals['_JWK']._serialized_end=767
+  _globals['_USER_STATUS']._serialized_end=520
+  _globals['_SESSION']._serialized_start=522
+  _globals['_SESSION']._serialized_end=643
+  _globals['_JWK']._serialized_start=645
+  _globals['_JWK']._serialized_end=737
 # @@protoc_insertion_point(module_scope)

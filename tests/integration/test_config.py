@@ -155,15 +155,13 @@ def test_instance_is_found_healthy_where_istio_runs_the_envoys(run_dir: Path, re
     listen = f"unix:{run_dir}/config.sock"
     settings = ConfigSettings(data=run_dir, listen=listen, redis_url=redis_url, kafka=kafka, envoys=ISTIO)
     other = grpc.server(ThreadPoolExecutor(1))
-    health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), other)  # type: ignore[no-untyped-call]
+    health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), other)
     port = other.add_insecure_port("127.0.0.1:0")
     other.start()
     try:
         with Served(build(settings)) as running:
             stub = rpc.ConfigServiceStub(running.channel)
-            request = pb.RegisterInstanceRequest(
-                service="risk", instance="risk-1", mesh_address=f"127.0.0.1:{port}"
-            )
+            request = pb.RegisterInstanceRequest(service="risk", instance="risk-1", mesh_address=f"127.0.0.1:{port}")
             running.call(stub.RegisterInstance, request, peer="risk")
             assert _eventually_healthy(running, stub) == ["risk"]
     finally:

@@ -18,6 +18,7 @@ from services.config.clients import UserKeys
 from services.config.domain import Lease, Name, own
 from services.config.servicer.config import Config
 from services.config.servicer.xds import DeltaDiscovery, XdsServer
+from services.config.settings import OWN
 from services.config.store import OUTBOX, RELAY_LEASE, SqlStore
 from services.config.usecases import Configuration, Discovery
 from services.contract.load import contract
@@ -68,10 +69,13 @@ def build(settings: ConfigSettings) -> ConfigApp:
     database = Database(settings.database_url or f"sqlite:///{settings.data / 'config.db'}")
     client = cache.connect(settings.redis_url)
     store = SqlStore(database, IdMaker(clock, settings.instance), clock)
-    certificates = IssuedCertificates(pki.load(settings.ca_dir))
+    own = settings.envoys == OWN
+    # Istio issues its own; what is issued from a CA that nobody else has seen is shown to nobody.
+    certificates = IssuedCertificates(pki.load(settings.ca_dir) if own else pki.make_authority())
     envoys = Envoys(partial(snapshot.make, contract()), certificates)
     registry = LeaseRegistry(envoys, clock)
-    checks = jobs.HealthChecks(registry, GrpcHealthProbe(partial(certificates.of_service, SERVICE)), clock)
+    probe = GrpcHealthProbe(partial(certificates.of_service, SERVICE) if own else None)
+    checks = jobs.HealthChecks(registry, probe, clock)
 
     relay = Relay(SERVICE, database, (OUTBOX, RELAY_LEASE), settings.kafka, clock, unread_max=settings.relay_unread_max)
     configuration = Configuration(store, RedisEntries(client), clock, relay.nudge)
@@ -96,11 +100,10 @@ def build(settings: ConfigSettings) -> ConfigApp:
         reads,
         revoked,
         envoys,
-        XdsServer(settings.xds_listen, xds),
+        *([XdsServer(settings.xds_listen, xds)] if own else []),
         checks,
         jobs.lease_expiry(instances, batcher),
-        jobs.certificate_renewal(certificates, envoys),
-        *_token_keys(settings, envoys),
+        *([jobs.certificate_renewal(certificates, envoys), *_token_keys(settings, envoys)] if own else []),
     ]
     return ConfigApp(
         name=SERVICE,

@@ -5,15 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.platform.settings import ServiceSettings, setting
+from services.platform.settings import PREFIX, ServiceSettings, SettingsError, setting
+
+OWN, ISTIO = "own", "istio"
+_NOWHERE = Path()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfigSettings(ServiceSettings):
     """Settings of config."""
 
+    envoys: str = setting("Whose Envoys carry the calls of the mesh: our own, which config serves, or Istio's.", OWN,
+                          words=(OWN, ISTIO))  # fmt: skip
     xds_listen: str = setting(
-        "Address on which every Envoy of the mesh is served, in plaintext: a unix socket in a folder of mode 0700."
+        "Address on which every Envoy of the mesh is served, in plaintext: a unix socket in a folder of mode 0700.", ""
     )
-    ca_dir: Path = setting("Folder with the mesh's CA: ca.pem and ca.key, as `paymesh cert` makes them.")
-    join_tokens: Path = setting("JSON file {node id: SHA-256 of its join token in hex}; read again when it changes.")
+    ca_dir: Path = setting("Folder with the mesh's CA: ca.pem and ca.key, as `paymesh cert` makes them.", _NOWHERE)
+    join_tokens: Path = setting(
+        "JSON file {node id: SHA-256 of its join token in hex}; read again when it changes.", _NOWHERE
+    )
+
+    def __post_init__(self) -> None:
+        """Ask for what our own Envoys need, where they are ours."""
+        needed = {"xds_listen": self.xds_listen, "ca_dir": self.ca_dir, "join_tokens": self.join_tokens}
+        missing = [name for name, value in needed.items() if value in {"", _NOWHERE}]
+        if self.envoys == OWN and missing:
+            names = (f"{PREFIX}{name.upper()}" for name in missing)
+            raise SettingsError([f"{name} is not set. Our own Envoys need it." for name in names])

@@ -1,1 +1,4 @@
-"""Policy model -> what a plane needs: Envoy resources, OpenAPI. Pure functions; used by config, cli and generation only."""
+"""Policy model -> what a plane needs: Envoy resources, Istio manifests, OpenAPI.
+
+Pure functions; used by config, cli and generation only.
+"""

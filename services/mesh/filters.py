@@ -43,8 +43,10 @@ LIMIT = "envoy.filters.http.local_ratelimit"
 
 BODY_BYTES_MAX = 1 << 20
 """A request is a form, not an upload."""
-_ISSUER = "paymesh"
-_AUDIENCE = "paymesh-api"
+ISSUER, AUDIENCE = "paymesh", "paymesh-api"
+"""Of access tokens."""
+CLAIM_HEADERS = {"sub": SUBJECT, "scope": SCOPE, "sid": SESSION}
+"""In which header a claim of a verified token travels."""
 _TOKEN = "access"  # noqa: S105 the name of a requirement
 _TOKENS_KEPT = 10_000
 """About 1 KiB each, in each worker of an edge."""
@@ -125,9 +127,8 @@ def deny_by_default() -> hcm.HttpFilter:
 
 def _allow(*principals: rules.Principal) -> rbac.RbacPerRoute:
     policy = rules.Policy(permissions=[rules.Permission(any=True)], principals=list(principals))
-    return rbac.RbacPerRoute(
-        rbac=rbac.Rbac(rules=rules.Rbac(action=rules.RbacAction.ALLOW, policies={"allowed": policy}))
-    )
+    policies = {"allowed": policy} if principals else {}  # Envoy refuses a policy without principals: nobody is no policy
+    return rbac.RbacPerRoute(rbac=rbac.Rbac(rules=rules.Rbac(action=rules.RbacAction.ALLOW, policies=policies)))
 
 
 def allow_anybody() -> rbac.RbacPerRoute:
@@ -188,24 +189,25 @@ def jwt_verification(jwks: str) -> jwt.JwtAuthentication:
     """Verify access tokens against these keys and turn their claims into identity headers."""
     if not json.loads(jwks)["keys"]:
         jwks = json.dumps({"keys": [_NOBODYS_KEY]})
-    headers = {"sub": SUBJECT, "scope": SCOPE, "sid": SESSION}
     provider = jwt.JwtProvider(
-        issuer=_ISSUER,
-        audiences=[_AUDIENCE],
+        issuer=ISSUER,
+        audiences=[AUDIENCE],
         require_expiration=True,
         local_jwks=core.DataSource(inline_string=jwks),
         # The token ends here: nobody behind the edge can lose it.
         forward=False,
         payload_in_metadata=_CLAIMS,
         normalize_payload_in_metadata=jwt.JwtProviderNormalizePayload(space_delimited_claims=["scope"]),
-        claim_to_headers=[jwt.JwtClaimToHeader(claim_name=claim, header_name=name) for claim, name in headers.items()],
+        claim_to_headers=[
+            jwt.JwtClaimToHeader(claim_name=claim, header_name=name) for claim, name in CLAIM_HEADERS.items()
+        ],
         # Clocks of our own machines: a few seconds, not the default minute.
         clock_skew_seconds=10,
         # A token is used many times in its 15 minutes; its signature is checked once, its expiry each time.
         jwt_cache_config=jwt.JwtCacheConfig(jwt_cache_size=_TOKENS_KEPT),
     )
     return jwt.JwtAuthentication(
-        providers={_ISSUER: provider}, requirement_map={_TOKEN: jwt.JwtRequirement(provider_name=_ISSUER)}
+        providers={ISSUER: provider}, requirement_map={_TOKEN: jwt.JwtRequirement(provider_name=ISSUER)}
     )
 
 

@@ -20,6 +20,7 @@ from envoy_data_plane.google.protobuf import Struct
 from services.kernel.errors import DomainError
 from services.mesh.resource import header
 from services.platform import status
+from services.platform.identity import SUBJECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +38,8 @@ _ROUTE = "paymesh"
 class Refusal:
     """One row: when it fits, and what is answered.
 
-    `status` and `flags` (Envoy's response flags) say when; both must fit, and `with_header` must be on the request.
+    `status` and `flags` (Envoy's response flags) say when; both must fit, and `with_header` must be on the request,
+    `without_header` must not.
     `http` is the status shown to REST (None: the one refused with). `forbidden` takes text and details from the route.
     `add` are further headers of the answer.
     """
@@ -46,6 +48,7 @@ class Refusal:
     status: int | tuple[int, int] = (400, 599)
     flags: tuple[str, ...] = ()
     with_header: str = ""
+    without_header: str = ""
     http: int | None = None
     forbidden: bool = False
     add: tuple[tuple[str, str], ...] = ()
@@ -66,6 +69,8 @@ EDGE_REST = (
     # A token for somebody else is refused with 403 by the JWT filter, which leaves the header there; RBAC comes after
     # a good token, which was taken away.
     Refusal(DomainError("UNAUTHENTICATED"), status=403, with_header="authorization", http=401),
+    # Istio asks for no token but lets RBAC miss its subject.
+    Refusal(DomainError("UNAUTHENTICATED"), status=403, without_header=SUBJECT, http=401),
     Refusal(DomainError("UNAUTHENTICATED"), status=401),
     Refusal(DomainError("SCOPE_MISSING", scope=f"%METADATA(ROUTE:{_ROUTE}:scope)%"), status=403, forbidden=True),
     Refusal(DomainError("ROUTE_NOT_FOUND"), status=404),
@@ -77,6 +82,7 @@ EDGE_REST = (
 
 EDGE_GRPC = (
     Refusal(DomainError("UNAUTHENTICATED"), status=403, with_header="authorization"),
+    Refusal(DomainError("UNAUTHENTICATED"), status=403, without_header=SUBJECT),
     Refusal(DomainError("UNAUTHENTICATED"), status=401),
     Refusal(DomainError("SCOPE_MISSING", scope=""), status=403, forbidden=True),
     Refusal(DomainError("METHOD_NOT_FOUND"), status=404),
@@ -161,9 +167,10 @@ def _when(refusal: Refusal) -> accesslog.AccessLogFilter:
     if refusal.flags:
         flags = accesslog.ResponseFlagFilter(flags=list(refusal.flags))
         filters.append(accesslog.AccessLogFilter(response_flag_filter=flags))
-    if refusal.with_header:
-        present = accesslog.HeaderFilter(header=route.HeaderMatcher(name=refusal.with_header, present_match=True))
-        filters.append(accesslog.AccessLogFilter(header_filter=present))
+    for name, absent in ((refusal.with_header, False), (refusal.without_header, True)):
+        if name:
+            header_is = route.HeaderMatcher(name=name, present_match=True, invert_match=absent)
+            filters.append(accesslog.AccessLogFilter(header_filter=accesslog.HeaderFilter(header=header_is)))
     if len(filters) == 1:
         return filters[0]
     return accesslog.AccessLogFilter(and_filter=accesslog.AndFilter(filters=filters))

@@ -29,7 +29,8 @@ OUTBOUND = "outbound"
 
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 _HEALTH_TIMEOUT_MS = 1000
-_HEALTH_CALLERS = ("config", EDGE)
+HEALTH_CALLERS = ("config", EDGE)
+"""Who may ask whether an instance serves."""
 
 _FORMS = {"grpc-timeout": "[0-9]{1,8}[HMSmun]", "grpc-encoding": "identity|deflate|gzip"}
 """What a client of gRPC may say of a call, and our servers can read."""
@@ -44,7 +45,7 @@ _RETRY_WORDS = {
 
 def inbound(service: Service) -> route.RouteConfiguration:
     """Let the callers of each method through to the service beside this Envoy, and nobody else."""
-    health = _forward(HEALTH_CHECK, _action(LOCAL, _HEALTH_TIMEOUT_MS), rbac=filters.allow_peers(_HEALTH_CALLERS))
+    health = _forward(HEALTH_CHECK, _action(LOCAL, _HEALTH_TIMEOUT_MS), rbac=filters.allow_peers(HEALTH_CALLERS))
     routes = [_inbound(method) for method in service.methods]
     table = _table(INBOUND, [*routes, health, _elsewhere()])
     # This Envoy says it, or nobody.
@@ -75,8 +76,8 @@ def edge(contract: Contract) -> route.RouteConfiguration:
     """Route every method that clients may call; what is internal has no route, as if it were not there."""
     methods = [m for m in contract.methods.values() if EDGE in m.callers and m.auth is not Auth.INTERNAL]
     open_to_all: dict[str, Message] = {filters.JWT: filters.token_ignored()}
-    unreadable = (_unreadable(name, form, open_to_all) for name, form in _FORMS.items())
-    table = _table(EDGE, [*unreadable, *map(_edge, methods), _elsewhere(open_to_all)])
+    refused = (_unreadable(name, form, open_to_all) for name, form in _FORMS.items())
+    table = _table(EDGE, [*refused, *map(_edge, methods), _elsewhere(open_to_all)])
     # Read by the edge's own retries. (Never drop grpc-status here: the transcoder comes after and would say 200.)
     table.response_headers_to_remove = [NOT_SENT]
     return table
@@ -111,7 +112,7 @@ def _call(method: Method) -> route.RouteAction:
     action = _action(method.service, method.timeout_ms)
     if method.retry_attempts:
         action.retry_policy = route.RetryPolicy(
-            retry_on=",".join(sorted({word for on in method.retry_on for word in _RETRY_WORDS[on]})),
+            retry_on=retry_on(method),
             num_retries=method.retry_attempts,
             retriable_headers=[route.HeaderMatcher(name=NOT_SENT, present_match=True)],
             # Another instance than the one that failed, where there is one.
@@ -125,6 +126,11 @@ def _call(method: Method) -> route.RouteAction:
             retry_back_off=route.RetryPolicyRetryBackOff(base_interval=ms(25), max_interval=ms(250)),
         )
     return action
+
+
+def retry_on(method: Method) -> str:
+    """Return the failures after which a method may be repeated, in Envoy's words."""
+    return ",".join(sorted({word for on in method.retry_on for word in _RETRY_WORDS[on]}))
 
 
 def _action(cluster: str, timeout_ms: int) -> route.RouteAction:

@@ -71,7 +71,7 @@ def public_server(*alpn: str) -> core.TransportSocket:
                 tls_params=tls.TlsParameters(
                     tls_minimum_protocol_version=_V.TLSv1_2,
                     tls_maximum_protocol_version=_V.TLSv1_3,
-                    cipher_suites=list(_CIPHERS),
+                    cipher_suites=list(CIPHERS),
                 ),
                 tls_certificate_sds_secret_configs=[_secret(IDENTITY)],
                 alpn_protocols=list(alpn),
@@ -80,7 +80,7 @@ def public_server(*alpn: str) -> core.TransportSocket:
     )
 
 
-_CIPHERS = (
+CIPHERS = (
     "[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305]",
     "[ECDHE-RSA-AES128-GCM-SHA256|ECDHE-RSA-CHACHA20-POLY1305]",
     "ECDHE-ECDSA-AES256-GCM-SHA384",

@@ -12,12 +12,10 @@ PREFIX = "x-paymesh-"
 PEER = "x-forwarded-client-cert"
 """Set by a service's own Envoy from the peer's certificate, never taken from anybody."""
 
-_SPIFFE_PREFIX = f"spiffe://{TRUST_DOMAIN}/ns/default/sa/"
 
-
-def spiffe_id(service: str) -> str:
-    """Return the URI that stands in a service's certificate."""
-    return _SPIFFE_PREFIX + service
+def spiffe_id(service: str, namespace: str = "default") -> str:
+    """Return the URI that stands in a service's certificate. Only Kubernetes knows other namespaces."""
+    return f"spiffe://{TRUST_DOMAIN}/ns/{namespace}/sa/{service}"
 
 
 def dns_name(service: str) -> str:

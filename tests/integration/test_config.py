@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 import redis
 from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
 
 from paymesh.config.v1 import config_event_pb2
 from paymesh.config.v1 import config_service_pb2 as pb
 from paymesh.config.v1 import config_service_pb2_grpc as rpc
 from services.config.app import build
-from services.config.settings import ConfigSettings
+from services.config.settings import ISTIO, ConfigSettings
 from services.platform import migrations, pki
 from services.platform.broker import group_consumer
 from services.platform.settings import SettingsError, load
@@ -135,9 +138,40 @@ def test_instances_are_listed_with_their_health(served: Served, stub: rpc.Config
 
 
 def test_missing_settings_are_all_named_at_once() -> None:
-    """What has no default is asked for by the name of its variable."""
+    """What has no default is asked for by the name of its variable; what our own Envoys need, where they are ours."""
     with pytest.raises(SettingsError) as faulty:
         load(ConfigSettings, {"PAYMESH_DATA": "x"})
+    assert "PAYMESH_LISTEN" in " ".join(faulty.value.faults)
+    with pytest.raises(SettingsError) as faulty:
+        load(ConfigSettings, {"PAYMESH_DATA": "x", "PAYMESH_LISTEN": "unix:x"})
     named = " ".join(faulty.value.faults)
-    for name in ("PAYMESH_LISTEN", "PAYMESH_XDS_LISTEN", "PAYMESH_CA_DIR", "PAYMESH_JOIN_TOKENS"):
+    for name in ("PAYMESH_XDS_LISTEN", "PAYMESH_CA_DIR", "PAYMESH_JOIN_TOKENS"):
         assert name in named
+
+
+def test_instance_is_found_healthy_where_istio_runs_the_envoys(run_dir: Path, redis_url: str, kafka: str) -> None:
+    """No CA, no join tokens, no Envoys of ours: instances are asked in plaintext, which the sidecar beside us encrypts."""
+    migrations.upgrade("config", f"sqlite:///{run_dir}/config.db")
+    listen = f"unix:{run_dir}/config.sock"
+    settings = ConfigSettings(data=run_dir, listen=listen, redis_url=redis_url, kafka=kafka, envoys=ISTIO)
+    other = grpc.server(ThreadPoolExecutor(1))
+    health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), other)
+    port = other.add_insecure_port("127.0.0.1:0")
+    other.start()
+    try:
+        with Served(build(settings)) as running:
+            stub = rpc.ConfigServiceStub(running.channel)
+            request = pb.RegisterInstanceRequest(service="risk", instance="risk-1", mesh_address=f"127.0.0.1:{port}")
+            running.call(stub.RegisterInstance, request, peer="risk")
+            assert _eventually_healthy(running, stub) == ["risk"]
+    finally:
+        other.stop(None)
+
+
+def _eventually_healthy(running: Served, stub: rpc.ConfigServiceStub) -> list[str]:
+    until, healthy = time.monotonic() + 10, list[str]()
+    while not healthy and time.monotonic() < until:
+        told = running.call(stub.GetMeshHealth, pb.GetMeshHealthRequest(), peer="gateway").services
+        healthy = [each.service for each in told if each.healthy]
+        time.sleep(0.05)
+    return healthy

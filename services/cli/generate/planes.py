@@ -1,4 +1,4 @@
-"""gen/openapi and envoy/: what services.mesh renders from the policy model, written down to be reviewed like code."""
+"""gen/openapi, envoy/ and istio/: what services.mesh renders from the policy model, written down to be reviewed like code."""
 
 import json
 import tempfile
@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from services.cli.generate import tree
+from services.cli.generate import manifests, tree
 
 
 def write() -> None:
@@ -20,6 +20,11 @@ def write() -> None:
             for name, text in golden.files().items():
                 tree.write(Path(made, name), text)
             tree.sync(Path(made), tree.ENVOY)
+    if _renderer("istio"):
+        with tempfile.TemporaryDirectory() as made:
+            for name, content in manifests.files().items():
+                tree.put(Path(made, name), content)
+            tree.sync(Path(made), tree.ISTIO, keep=manifests.BY_HAND)
 
 
 def _renderer(name: str) -> ModuleType | None:

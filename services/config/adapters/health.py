@@ -1,4 +1,4 @@
-"""Active health checks: grpc.health.v1 over mutual TLS, through the instance's own Envoy like every caller."""
+"""Active health checks: grpc.health.v1 through the instance's own Envoy, like every caller."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _BACKOFF_MS = (
 class GrpcHealthProbe:
     """Keeps a channel per address; all of them are made anew when our certificate is."""
 
-    def __init__(self, identity: Callable[[], Secrets]) -> None:
-        """Show the certificate of ``identity``."""
+    def __init__(self, identity: Callable[[], Secrets] | None) -> None:
+        """Show the certificate of ``identity``; None: Istio's sidecar beside us shows its own, and asks for theirs."""
         self._identity = identity
         self._secrets: Secrets | None = None
         self._credentials: grpc.ChannelCredentials | None = None
@@ -54,6 +54,8 @@ class GrpcHealthProbe:
             await channel.close()
 
     async def _channel(self, name: Name, address: str) -> aio.Channel:
+        if self._identity is None:
+            return self._in_plaintext(name, address)
         secrets = self._identity()
         if secrets is not self._secrets:
             self._secrets = secrets
@@ -67,4 +69,10 @@ class GrpcHealthProbe:
             assert self._credentials is not None
             held = (name.service, aio.secure_channel(address, self._credentials, options))
             self._channels[address] = held
+        return held[1]
+
+    def _in_plaintext(self, name: Name, address: str) -> aio.Channel:
+        held = self._channels.get(address)
+        if held is None:
+            held = self._channels[address] = (name.service, aio.insecure_channel(address, _BACKOFF_MS))
         return held[1]

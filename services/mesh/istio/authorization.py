@@ -1,0 +1,86 @@
+"""Who may call what: nobody, unless a rule says so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from services.contract.model import Auth
+from services.mesh import filters, routes
+from services.mesh.istio.manifest import Json, document, principals, selector
+from services.mesh.node import EDGE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from services.contract.model import Contract, Method, Service
+    from services.mesh.istio.environment import Environment
+
+
+def nobody() -> Json:
+    """Refuse everything in the namespace that no other policy allows."""
+    return document("AuthorizationPolicy", "nobody", {})
+
+
+def strict() -> Json:
+    """Take mutual TLS alone: who shows no certificate is not heard."""
+    return document("PeerAuthentication", "strict", {"mtls": {"mode": "STRICT"}})
+
+
+def tokens(contract: Contract, env: Environment) -> Json:
+    """Verify access tokens at the edge and turn their claims into identity headers.
+
+    A request without a token passes; the rules of the edge say which methods take it.
+    """
+    (keys,) = (m.http.path for m in contract.methods.values() if m.name == "GetJwks" and m.http)
+    rule = {
+        "issuer": filters.ISSUER,
+        "audiences": [filters.AUDIENCE],
+        # istiod fetches it; it is public, and whoever could change it on the way could sign tokens.
+        "jwksUri": f"{env.public_url}{keys}",
+        "forwardOriginalToken": False,
+        "outputClaimToHeaders": [{"header": header, "claim": claim} for claim, header in filters.CLAIM_HEADERS.items()],
+    }
+    return document("RequestAuthentication", "tokens", {**selector(EDGE), "jwtRules": [rule]})
+
+
+def peers(service: Service) -> Json:
+    """Let the callers of each method through to a service."""
+    by_callers: dict[tuple[str, ...], list[str]] = {}
+    for method in service.methods:
+        by_callers.setdefault(method.callers, []).append(method.path)
+    rules = [_rule(paths, [{"source": {"principals": principals(callers)}}]) for callers, paths in by_callers.items()]
+    asked = _rule([routes.HEALTH_CHECK], [{"source": {"principals": principals(routes.HEALTH_CALLERS)}}])
+    return document("AuthorizationPolicy", service.name, {**selector(service.name), **_allow([*rules, asked])})
+
+
+def clients(service: Service) -> Json:
+    """Let clients through the edge to what the contract opens to them, with the token that it asks for."""
+    by_token: dict[tuple[Auth, tuple[str, ...]], list[str]] = {}
+    for method in open_to_clients(service):
+        by_token.setdefault((method.auth, method.scopes), []).append(method.path)
+    rules = [_with_token(auth, scopes, paths) for (auth, scopes), paths in by_token.items()]
+    return document("AuthorizationPolicy", f"{EDGE}-{service.name}", {**selector(EDGE), **_allow(rules)})
+
+
+def open_to_clients(service: Service) -> list[Method]:
+    """Return the methods of a service that clients may call."""
+    return [m for m in service.methods if EDGE in m.callers and m.auth is not Auth.INTERNAL]
+
+
+def _with_token(auth: Auth, scopes: Iterable[str], paths: list[str]) -> Json:
+    if auth is Auth.PUBLIC:
+        return _rule(paths, [])
+    rule = _rule(paths, [{"source": {"requestPrincipals": [f"{filters.ISSUER}/*"]}}])
+    if scopes:
+        # One condition a scope: the values of one would be alternatives.
+        rule["when"] = [{"key": "request.auth.claims[scope]", "values": [scope]} for scope in scopes]
+    return rule
+
+
+def _rule(paths: list[str], sources: list[Json]) -> Json:
+    to = [{"operation": {"methods": ["POST"], "paths": paths}}]
+    return {"from": sources, "to": to} if sources else {"to": to}
+
+
+def _allow(rules: list[Json]) -> Json:
+    return {"action": "ALLOW", "rules": rules}

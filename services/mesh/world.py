@@ -28,7 +28,11 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Instances by service, in any order, and the JWKS (as JSON text) of the issuer of access tokens."""
+    """Instances by service, in any order, and the JWKS (as JSON text) of the issuer of access tokens.
+
+    `origins` are those whose pages may call the edge from a browser.
+    """
 
     instances: Mapping[str, tuple[Instance, ...]] = field(default_factory=lambda: MappingProxyType({}))
     jwks: str = NO_KEYS
+    origins: frozenset[str] = frozenset()

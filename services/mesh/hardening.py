@@ -67,7 +67,9 @@ def overload_manager() -> dict[str, Any]:
             {
                 "name": "envoy.resource_monitors.global_downstream_max_connections",
                 "typed_config": {
-                    "@type": _type("extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"),
+                    "@type": _type(
+                        "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
+                    ),
                     "max_active_downstream_connections": _CONNECTIONS_MAX,
                 },
             },
@@ -126,7 +128,14 @@ def untouched() -> core.HeaderValueOption:
 
 _ASKED = ("authorization", "content-type", "idempotency-key", "accept-language", "traceparent")
 """What a page may send."""
-_SHOWN = ("retry-after", "x-request-id", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "www-authenticate")
+_SHOWN = (
+    "retry-after",
+    "x-request-id",
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
+    "www-authenticate",
+)
 """What a page may read beside the body."""
 
 
@@ -165,7 +174,9 @@ def compression() -> hcm.HttpFilter:
         compressor.Compressor(
             compressor_library=extension(
                 "gzip",
-                gzip.Gzip(memory_level=5, window_bits=12, compression_level=gzip.GzipCompressionLevel.COMPRESSION_LEVEL_5),
+                gzip.Gzip(
+                    memory_level=5, window_bits=12, compression_level=gzip.GzipCompressionLevel.COMPRESSION_LEVEL_5
+                ),
             ),
             response_direction_config=compressor.CompressorResponseDirectionConfig(
                 common_config=common, remove_accept_encoding_header=True

@@ -39,6 +39,8 @@ _SLASH = _any("/", "%2f")
 _EITHER_SLASH = _any("/", "%2f", r"\\", "%5c")
 _COLON = _any(":", "%3a")
 _BRACE = _any(r"\{", "%7b")
+_SEMICOLON = _any(";", "%3b")
+_CONNECTIVE = _any("or", "and", "xor", "[|]{2}", "(?:%7c){2}", "(?:%26){2}")
 _COMPARED = _any("=", "%3d", "<", ">", "%3c", "%3e", f"like{_GAP}")
 _SEPARATOR = _any(";", r"\|", "`", "&&", "%3b", "%7c", "%60", "%26%26", rf"(?:\$|%24){_OPEN}")
 _HANDLERS = _any(
@@ -50,7 +52,9 @@ _TAGS = _any(
     "script", "iframe", "object", "embed", "applet", "svg", "img", "body", "math", "meta", "link", "base", "form", "style",
     "video", "audio", "input", "button", "details", "marquee", "template", "xml", "!--", "!doctype",
 )  # fmt: skip
-_WORDS = _any("cat", "type", "dir", "echo", "kill", "touch", "python[0-9]?", "perl", "ruby", "ping", "env", "rm", "curl", "sh")
+_WORDS = _any(
+    "cat", "type", "dir", "echo", "kill", "touch", "python[0-9]?", "perl", "ruby", "ping", "env", "rm", "curl", "sh"
+)
 """Commands that are words of a sentence too: refused with an argument of a command's form."""
 _COMMANDS = _any(
     "ls", "id", "whoami", "uname", "wget", "nc", "ncat", "netcat", "bash", "zsh", "ksh", "nslookup", "powershell", "cmd",
@@ -75,11 +79,11 @@ PATH_RULES: dict[str, tuple[str, ...]] = {
     ),
     "sql": (
         f"union{_GAP}(?:(?:all|distinct){_GAP})?{_OPEN}?{_MAYBE}select",
-        f"{_QUOTE}{_any(_SPACE, _CLOSE)}*{_any('or', 'and', 'xor', '[|]{2}', '(?:%7c){2}', '(?:%26){2}')}"
-        f"{_any(_SPACE, _OPEN, _QUOTE)}+[^&=]{{0,32}}{_COMPARED}",
+        f"{_QUOTE}{_any(_SPACE, _CLOSE)}*{_CONNECTIVE}{_any(_SPACE, _OPEN, _QUOTE)}+[^&=]{{0,32}}{_COMPARED}",
         f"(?:or|and){_GAP}[0-9]+{_MAYBE}{_COMPARED}{_MAYBE}[0-9]",
-        f"{_any(';', '%3b')}{_MAYBE}(?:(?:drop|alter|create|truncate){_GAP}(?:table|database|schema|user|view|index)|"
-        f"delete{_GAP}from|insert{_GAP}into|update{_GAP}[a-z0-9_.]+{_GAP}set|exec(?:ute)?{_GAP}|shutdown|declare{_GAP}(?:@|%40))",
+        f"{_SEMICOLON}{_MAYBE}(?:drop|alter|create|truncate){_GAP}(?:table|database|schema|user|view|index)",
+        f"{_SEMICOLON}{_MAYBE}(?:delete{_GAP}from|insert{_GAP}into|update{_GAP}[a-z0-9_.]+{_GAP}set)",
+        f"{_SEMICOLON}{_MAYBE}(?:exec(?:ute)?{_GAP}|shutdown|declare{_GAP}(?:@|%40))",
         f"select{_GAP}(?:[*]|%2a|(?:count|version|concat|group_concat){_OPEN}|(?:@|%40){{2}})",
         f"(?:sleep|benchmark|pg_sleep|randomblob){_OPEN}[0-9.]+{_MAYBE}(?:{_CLOSE}|,|%2c)", f"waitfor{_GAP}delay",
         f"(?:extractvalue|updatexml|load_file|group_concat|utl_http[.][a-z]+|dbms_[a-z]+[.][a-z_]+){_OPEN}", "xp_cmdshell",
@@ -88,13 +92,15 @@ PATH_RULES: dict[str, tuple[str, ...]] = {
     ),
     "script": (
         f"{_LESS}{_any(_SLASH, _SPACE)}*{_TAGS}", f"(?:java|vb|live)script{_MAYBE}{_COLON}",
-        f"{_any(_SPACE, _SLASH, _QUOTE)}on{_HANDLERS}{_MAYBE}{_EQUALS}", f"data{_COLON}text{_SLASH}html", f"srcdoc{_MAYBE}{_EQUALS}",
-        f"document[.](?:cookie|write|location|domain)", f"(?:eval|alert|prompt|confirm){_OPEN}(?:[0-9]|{_QUOTE}|{_CLOSE}|document|window)",
+        f"{_any(_SPACE, _SLASH, _QUOTE)}on{_HANDLERS}{_MAYBE}{_EQUALS}", f"data{_COLON}text{_SLASH}html",
+        f"srcdoc{_MAYBE}{_EQUALS}",
+        "document[.](?:cookie|write|location|domain)",
+        f"(?:eval|alert|prompt|confirm){_OPEN}(?:[0-9]|{_QUOTE}|{_CLOSE}|document|window)",
         f"string[.]fromcharcode{_OPEN}",
     ),
     "command": (
         f"{_SEPARATOR}{_MAYBE}{_COMMANDS}{_AFTER_COMMAND}",
-        f"{_SEPARATOR}{_MAYBE}{_WORDS}{_GAP}(?:-|[.]|~|[$]|[*]|{_EITHER_SLASH}|%24|https?{_COLON}|[a-z]{_COLON}{_EITHER_SLASH}|[0-9])",
+        f"{_SEPARATOR}{_MAYBE}{_WORDS}{_GAP}(?:-|[.]|~|[$]|[*]|%24|(?:[a-z]{_COLON})?{_EITHER_SLASH}|https?{_COLON}|[0-9])",
     ),
     "template": (rf"(?:\$|%24|%23){_BRACE}", rf"{_BRACE}(?:{_BRACE}|%25)", f"{_LESS}(?:%25|[?]|%3f)"),
     "address": (
@@ -105,10 +111,21 @@ PATH_RULES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Rule -> what of a path with its query it refuses."""
 
-READ_HEADERS = ("user-agent", "referer", "cookie", "origin", "accept", "accept-language", "content-type", "idempotency-key")
+READ_HEADERS = (
+    "user-agent",
+    "referer",
+    "cookie",
+    "origin",
+    "accept",
+    "accept-language",
+    "content-type",
+    "idempotency-key",
+)
 """What a client says of itself and of its call; the path's host and everything else goes no further than the edge."""
 HEADER_RULE = (
-    r"\$\{", r"\(\)\s*\{", rf"<\s*/?\s*{_TAGS}", r"javascript\s*:", r"union\s+(?:all\s+)?select\b", r"'\s*(?:or|and)\b[^=]{0,32}=",
+    r"\$\{", r"\(\)\s*\{",
+    rf"<\s*/?\s*{_TAGS}", r"javascript\s*:",
+    r"union\s+(?:all\s+)?select\b", r"'\s*(?:or|and)\b[^=]{0,32}=",
 )  # fmt: skip
 """What is refused in these: look-ups of a logger (Log4Shell), functions of a shell (Shellshock), markup, SQL."""
 SCANNERS = _any(

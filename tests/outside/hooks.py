@@ -28,4 +28,24 @@ class Operator:
 
     def set(self, case: Any, data: str, _context: Any) -> None:  # noqa: ANN401 - the same
         """Send the token along."""
-        case.headers = {**(case.headers or {}), "authorization": f"Bearer {data}"}
+        case.headers = {**(case.headers or {}), "Authorization": f"Bearer {data}"}
+
+
+_FORM = "INVALID_ARGUMENT"
+"""The reason that names fields."""
+
+
+@schemathesis.check
+def valid_data_are_refused_by_the_business_alone(_context: Any, response: Any, case: Any) -> None:  # noqa: ANN401 - the same
+    """Let data of the document's form be refused by a rule of the business, but never for a field's form.
+
+    A rule over several fields stands in the document as a sentence, since JSON Schema has no words for it: its violation
+    names no field.
+    """
+    if response.status_code != 400 or not (case.meta and case.meta.generation.mode.is_positive):
+        return
+    details = response.json()["details"]
+    (reason,) = (each["reason"] for each in details if "reason" in each)
+    fields = [one["field"] for each in details for one in each.get("field_violations", ()) if one["field"]]
+    if reason == "BODY_MALFORMED" or (reason == _FORM and fields):
+        raise AssertionError(f"the document takes what the product refuses: {reason} {', '.join(fields)}")

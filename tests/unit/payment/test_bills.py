@@ -328,7 +328,8 @@ def decide(shop: Shop, review_id: int, decision: Decision) -> None:
     key = IdempotencyKey(Scope(9, "DecideReview", f"decide-{review_id}"), b"f")
     [proposed] = usecases.propose_reviews(shop.ports, [usecases.ProposeReview(one, review_id, decision, "looked")])
     assert not isinstance(proposed, DomainError)
-    [decided] = usecases.decide_reviews(shop.ports, [usecases.DecideReview(two, key, review_id, True, "so it is")])  # noqa: FBT003
+    agreed = usecases.DecideReview(two, key, review_id, decision, agree=True, note="so it is")
+    [decided] = usecases.decide_reviews(shop.ports, [agreed])
     assert isinstance(decided, bytes)
 
 

@@ -151,4 +151,3 @@ def _digests(folder: Folder) -> dict[str, str]:
 
 def _admit(folder: Folder, digests: Mapping[str, str]) -> None:
     write_json(folder.tokens, dict(digests))
-

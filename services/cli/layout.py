@@ -158,7 +158,7 @@ class Layout:
             "PAYMESH_METRICS_PORT": str(instance.metrics),
             **({} if self.settings.kafka else {"PAYMESH_RELAY_UNREAD_MAX": str(EMBEDDED_UNREAD_MAX)}),
             **extra.get(instance.service, {}),
-            **_of_release(instance.release),
+            **of_release(instance.release),
         }
 
     def with_instance(self, service: str, release: Release) -> tuple[Layout, Instance]:
@@ -167,7 +167,8 @@ class Layout:
         number = min(number for number in range(1, INSTANCES_MAX + 1) if number not in taken)
         mesh, admin, metrics = free_ports(3)
         made = Instance(service, number, mesh, admin, metrics if self.settings.metrics else 0, release)
-        return replace(self, instances=(*self.instances, made)), made
+        ordered = sorted((*self.instances, made), key=lambda each: (ROOMS.index(each.service), each.number))
+        return replace(self, instances=tuple(ordered)), made
 
     def without(self, instance: Instance) -> Layout:
         """Return the layout without an instance."""
@@ -184,7 +185,7 @@ RESERVED = frozenset(
 """What makes an instance one of this mesh: no release has its own."""
 
 
-def _of_release(release: Release) -> dict[str, str]:
+def of_release(release: Release) -> dict[str, str]:
     """Return what a release sets beside: its settings, and where its code is found before ours."""
     roots = [release.tree, str(Path(release.tree, "gen", "python"))] if release.tree else []
     path = {"PYTHONPATH": os.pathsep.join([*roots, base_environ()["PYTHONPATH"]])} if roots else {}
@@ -221,7 +222,12 @@ def lay_out(folder: Folder, settings: UpSettings, kafka: str, releases: Mapping[
     ports = iter(free_ports(5 + 3 * len(places)))
     instances = tuple(
         Instance(
-            room, number, next(ports), next(ports), next(ports) if settings.metrics else 0, (releases or {}).get(room, BASE)
+            room,
+            number,
+            next(ports),
+            next(ports),
+            next(ports) if settings.metrics else 0,
+            (releases or {}).get(room, BASE),
         )
         for room, number in places
     )

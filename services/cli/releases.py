@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +30,8 @@ BASE = Release()
 class Releases:
     """Which release of each service is to run, and whose rollout is not over; in a file of DIR, for the next `up` too.
 
-    The file is written before the first new instance starts and again when the rollout has ended. In between it names
-    the old release: a mesh that is killed in the middle of a rollout comes back with what served before.
+    The file names the old release until the new one has stood its last trial: a mesh that is killed in the middle of a
+    rollout comes back with what served before.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,9 +59,13 @@ class Releases:
         """Note that a rollout begins."""
         self._write(self._releases, self.unfinished | {service})
 
-    def end(self, service: str, release: Release) -> None:
-        """Note that ``release`` is what runs from now on."""
-        self._write({**self._releases, service: release}, self.unfinished - {service})
+    def decide(self, service: str, release: Release) -> None:
+        """Note that ``release`` is what is to run from now on."""
+        self._write({**self._releases, service: release}, self.unfinished)
+
+    def end(self, service: str) -> None:
+        """Note that a rollout is over."""
+        self._write(self._releases, self.unfinished - {service})
 
     def _write(self, releases: dict[str, Release], unfinished: frozenset[str]) -> None:
         said = {service: asdict(release) for service, release in releases.items()}
@@ -73,14 +77,7 @@ def tree_fault(tree: str, service: str) -> str | None:
     """Say why a tree cannot be run; None: it can, as far as its files tell."""
     if not tree:
         return None
-    missing = [part for part in (f"services/{service}/__main__.py", "gen/python/paymesh") if not Path(tree, part).exists()]
+    missing = [
+        part for part in (f"services/{service}/__main__.py", "gen/python/paymesh") if not Path(tree, part).exists()
+    ]
     return f"{tree} is no tree of paymesh: it has no {' and no '.join(missing)}." if missing else None
-
-
-def named(release: Release, previous: Release) -> Release:
-    """Return the release with a name of its own: the one after ``previous`` where the user gave none."""
-    if release.name:
-        return release
-    stem, _, number = previous.name.rpartition("-")
-    following = f"{stem}-{int(number) + 1}" if stem and number.isdecimal() else f"{previous.name}-2"
-    return replace(release, name=following)

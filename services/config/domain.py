@@ -223,7 +223,8 @@ class SetConfig:
     def applied(self, present: Entry | None, now_ms: int) -> Entry:
         """Return the entry as it is afterwards: ``present`` itself when it has the value already.
 
-        Raises CONFIG_VERSION_CONFLICT, INVALID_ARGUMENT for a rollout that cannot be read. A repeat of a change that was made is no conflict: its value is there.
+        Raises CONFIG_VERSION_CONFLICT, and INVALID_ARGUMENT for a rollout that cannot be read. A repeat of a change that
+        was made is no conflict: its value is there.
         """
         split(self.key, self.value)
         if present is not None and present.value == self.value:

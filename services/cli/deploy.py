@@ -8,13 +8,9 @@ from typing import Annotated
 
 import typer
 
-from services.cli.control import order
 from services.cli.delivery.plan import SHARES, STRATEGIES
 from services.cli.exits import CommandError, Exit
 from services.cli.folder import Folder, default_folder
-from services.cli.layout import RESERVED
-from services.cli.releases import tree_fault
-from services.cli.settings import ROOMS, SINGLE
 
 
 def deploy(
@@ -36,6 +32,8 @@ def deploy(
 
     A release is our code with other settings, or another tree's. Ending this command does not end the rollout.
     """
+    from services.cli.control import order  # noqa: PLC0415 - heavy imports late, for a quick --help
+
     environ, wanted = _environ(service, env or [], tree), _shares(shares)
     faults = [
         *([] if strategy in STRATEGIES else [f"--strategy {strategy!r}: one of {', '.join(STRATEGIES)}."]),
@@ -69,7 +67,10 @@ def deploy(
 
 def _environ(service: str, env: list[str], tree: Path | None) -> dict[str, str]:
     """Read the settings of the new release. Raises CommandError with every fault that can be known now."""
-    from services.cli.preflight import service_faults, unknown  # noqa: PLC0415 - it loads the settings of every service
+    from services.cli.layout import RESERVED  # noqa: PLC0415 - heavy imports late
+    from services.cli.preflight import service_faults, unknown  # noqa: PLC0415
+    from services.cli.releases import tree_fault  # noqa: PLC0415
+    from services.cli.settings import ROOMS, SINGLE  # noqa: PLC0415
 
     if service not in ROOMS or service in SINGLE:
         raise CommandError(Exit.BAD_INPUT, f"{service!r} cannot be deployed: one of {', '.join(set(ROOMS) - SINGLE)}.")

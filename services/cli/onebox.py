@@ -12,7 +12,7 @@ from services.cli import children
 from services.cli.broker import EmbeddedBroker
 from services.cli.children import envoy_name
 from services.cli.control import Control
-from services.cli.delivery import Delivery
+from services.cli.delivery.orders import Delivery
 from services.cli.exits import CommandError, Exit
 from services.cli.fleet import Fleet, admit
 from services.cli.folder import write_json

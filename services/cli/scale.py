@@ -8,9 +8,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli.control import order
 from services.cli.exits import CommandError, Exit
-from services.cli.fleet import check
 from services.cli.folder import Folder, default_folder
 
 
@@ -22,6 +20,9 @@ def scale(
     json_: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """Bring a service to COUNT instances while it serves; the next `up` starts as many as its settings say."""
+    from services.cli.control import order  # noqa: PLC0415 - heavy imports late, for a quick --help
+    from services.cli.fleet import check  # noqa: PLC0415
+
     check(service, count)
     folder = Folder(data or default_folder())
     for event in order(folder, {"do": "scale", "service": service, "count": count}):

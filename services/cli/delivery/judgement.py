@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     Span = tuple[float, float]
     """From and to, in milliseconds."""
 
-_SURE = 1.96
-"""Standard deviations: a good release with one unlucky call among many must not be sent back."""
+_SURE = 2.58
+"""Standard deviations: of a hundred good releases one may be sent back for its bad luck."""
 _SLOWEST = 0.01
 """Share of the calls that p99 leaves out."""
 FAILED_MIN = 5

@@ -7,7 +7,6 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from services.cli.adapters import CallFailed, Rest
 from services.cli.exits import CommandError, Exit
 
 if TYPE_CHECKING:
@@ -33,6 +32,8 @@ class Sharing:
 
         Raises CommandError when config does not take it in time; the Envoys then keep the weights that they have.
         """
+        from services.cli.adapters import CallFailed  # noqa: PLC0415 - see _put
+
         value = json.dumps({"weights": dict(weights), **said})
         until = time.monotonic() + PATIENCE_S
         while True:
@@ -47,6 +48,9 @@ class Sharing:
                 return
 
     def _put(self, key: str, value: str) -> None:
+        # httpx would stay in the memory of a supervisor that is never asked for a rollout.
+        from services.cli.adapters import Rest  # noqa: PLC0415
+
         rest = Rest(self._url, self._ca)
         try:
             if not self._token:

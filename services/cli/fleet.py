@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from services.cli.folder import Folder
     from services.cli.layout import Instance, Layout
     from services.cli.releases import Release
-    from services.cli.supervisor.child import Child
     from services.cli.supervisor.supervisor import Supervisor
     from services.mesh.node import Node
 
@@ -53,9 +52,9 @@ class Fleet:
         """Return the instances of a service by number."""
         return tuple(sorted(self.layout.of({service}), key=lambda each: each.number))
 
-    def child(self, instance: Instance) -> Child:
-        """Return the process of an instance."""
-        return self._supervisor.children[instance.name]
+    def starts(self, instance: Instance) -> int:
+        """Return how often the process of an instance was started."""
+        return self._supervisor.children[instance.name].starts
 
     async def add(self, service: str, release: Release) -> Instance:
         """Start a further instance; it registers itself, and is let in by config once it serves. Raises NotServing."""
@@ -68,7 +67,11 @@ class Fleet:
         return made
 
     async def _until_serving(self, made: Instance) -> None:
-        wanted, child, until = len(self.of(made.service)), self.child(made), time.monotonic() + SERVING_S
+        wanted, child, until = (
+            len(self.of(made.service)),
+            self._supervisor.children[made.name],
+            time.monotonic() + SERVING_S,
+        )
         while await self._healthy(made.service) < wanted:
             if child.futile >= _FUTILE_MAX:
                 raise NotServing(f"{made.name} cannot be started: {child.futile} starts in a row came to nothing")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from services.cli.delivery import counts, plan
 from services.cli.delivery.counts import Counts
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from services.cli.control import Tell
     from services.cli.delivery.plan import Step
-    from services.cli.delivery.sharing import Sharing
-    from services.cli.fleet import Fleet
     from services.cli.layout import Instance
     from services.cli.releases import Release, Releases
 
@@ -45,6 +43,35 @@ class Order:
     window_s: float = 15.0
     limits: Limits = field(default_factory=Limits)
     shares: tuple[int, ...] = plan.SHARES
+    warm_s: float = WARM_S
+
+
+class Instances(Protocol):
+    """The instances of a mesh that runs."""
+
+    def of(self, service: str) -> tuple[Instance, ...]:
+        """Return those of a service by number."""
+        ...
+
+    def starts(self, instance: Instance) -> int:
+        """Return how often the process of an instance was started."""
+        ...
+
+    async def add(self, service: str, release: Release) -> Instance:
+        """Start a further one; it serves when this returns. Raises NotServing, and leaves it there."""
+        ...
+
+    async def remove(self, instance: Instance) -> None:
+        """End one in order."""
+        ...
+
+
+class Shares(Protocol):
+    """How the calls of a service are shared."""
+
+    async def set(self, service: str, weights: Mapping[str, int], **said: object) -> None:
+        """Share them by ``weights`` of instances; none: all are alike. Raises CommandError when that cannot be told."""
+        ...
 
 
 class _Refused(Exception):
@@ -54,7 +81,7 @@ class _Refused(Exception):
 class Rollout:
     """A rollout of ``order`` in ``fleet``; ``tell`` hears each step."""
 
-    def __init__(self, order: Order, fleet: Fleet, releases: Releases, sharing: Sharing, tell: Tell) -> None:
+    def __init__(self, order: Order, fleet: Instances, releases: Releases, sharing: Shares, tell: Tell) -> None:
         """Begin where the fleet is."""
         self._order, self._fleet, self._releases, self._sharing, self._tell = order, fleet, releases, sharing, tell
         self._before = fleet.of(order.service)
@@ -86,10 +113,10 @@ class Rollout:
         return True
 
     async def _take(self, step: Step, name: str) -> None:
+        await self._remove_old(step.old)
         while len(self._of(new=True)) < step.new:
             made = await self._fleet.add(self._order.service, self._order.release)
             self._tell("instance_added", f"  + {made.name} serves as {made.release.name}", name=made.name)
-        await self._remove_old(step.old)
         await self._share(step.share, name)
         if step.share:
             await self._try_out(name)
@@ -112,13 +139,13 @@ class Rollout:
     async def _try_out(self, name: str) -> None:
         """Watch both releases for a window, or for a few when there are too few calls. Raises _Refused."""
         order, new = self._order, self._of(new=True)
-        starts = {each.name: self._fleet.child(each).starts for each in new}
-        await asyncio.sleep(WARM_S)
+        starts = {each.name: self._fleet.starts(each) for each in new}
+        await asyncio.sleep(order.warm_s)
         new_before, old_before = await counts.read(new), await counts.read(self._of(new=False))
         began, windows = time.monotonic(), 1
         while True:
             await asyncio.sleep(min(_LOOK_S, order.window_s))
-            if dead := [each.name for each in new if self._fleet.child(each).starts != starts[each.name]]:
+            if dead := [each.name for each in new if self._fleet.starts(each) != starts[each.name]]:
                 raise _Refused(f"{dead[0]} ended by itself")
             now = since(await counts.read(new), new_before).figures()
             then = await self._old_figures(old_before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -26,6 +27,7 @@ _RESETS = tuple(f"{_PREFIX}upstream_rq_{kind}_reset" for kind in ("rx", "tx"))
 """Calls without an answer: the service broke off, or the caller, who waited in vain."""
 _PATH = "/stats?filter=%5Ecluster%5C.service%5C.(grpc%5C.|upstream_rq_.x_reset)&format=json&histogram_buckets=detailed"
 _MERGE_S = 0.1
+"""An Envoy gathers the times of its threads when it is asked (stats_flush_on_admin), and shows them to whoever asks next."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ async def read(instances: Iterable[Instance]) -> dict[str, Counts]:
 
 def _read(admin: int) -> Counts:
     try:
+        ask(admin, _PATH)
+        time.sleep(_MERGE_S)
         status, body = ask(admin, _PATH)
         return Counts.of(json.loads(body)) if status == 200 else Counts()
     except FAILURES:

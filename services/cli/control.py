@@ -71,16 +71,16 @@ class Control:
             self._tell(event, text, **fields)
             _say(writer, {"event": event, "text": text, **fields})
 
-        faults: tuple[str, ...] = ()
+        ended: dict[str, Any] | None = None
         try:
-            code = await self._do(order, tell)
+            ended = {"exit_code": int(await self._do(order, tell)), "faults": ()}
         except CommandError as error:
-            code, faults = error.code, error.faults
+            ended = {"exit_code": int(error.code), "faults": error.faults}
         except Exception:  # noqa: BLE001 - an order must not end the mesh
-            code, faults = Exit.BUG, (traceback.format_exc(),)
+            ended = {"exit_code": int(Exit.BUG), "faults": (traceback.format_exc(),)}
         finally:
-            with contextlib.suppress(UnboundLocalError):  # cancelled: there is no answer
-                _say(writer, {"event": "ended", "exit_code": int(code), "faults": faults})
+            if ended:  # else the mesh ends: there is no answer
+                _say(writer, {"event": "ended", **ended})
             writer.close()
 
     async def _do(self, order: dict[str, Any], tell: Tell) -> Exit:

@@ -157,7 +157,7 @@ class OneBox:
             return
         urls = {f"PAYMESH_{room.upper()}_DATABASE_URL": self._layout.database_url(room) for room in rooms}
         process = await asyncio.create_subprocess_exec(
-            *python("-m", "services.cli.migrate"),
+            *python("-m", "services.cli.migrate", *self._releases.migrated),
             env={**base_environ(), **urls},
             cwd=self._folder.run,
             stdout=asyncio.subprocess.PIPE,

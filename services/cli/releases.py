@@ -39,6 +39,8 @@ class Releases:
         self._path = path
         self._releases: dict[str, Release] = {}
         self.unfinished: frozenset[str] = frozenset()
+        self.migrated: frozenset[str] = frozenset()
+        """Services whose database the migrations of another tree have brought beyond ours."""
         if path.exists():
             self._read(json.loads(path.read_text()))
 
@@ -49,11 +51,16 @@ class Releases:
                 way_out = f"Bring it back, or remove {self._path} to run the release that paymesh was installed with."
                 raise CommandError(Exit.BAD_INPUT, f"Release {release.name} of {service}: {fault}", way_out)
             self._releases[service] = release
-        self.unfinished = frozenset(said["unfinished"])
+        self.unfinished, self.migrated = frozenset(said["unfinished"]), frozenset(said["migrated"])
 
     def of(self, service: str) -> Release:
         """Return the release of a service."""
         return self._releases.get(service, BASE)
+
+    def migrate(self, service: str) -> None:
+        """Note that a tree's migrations are to run."""
+        self.migrated |= {service}
+        self._write(self._releases, self.unfinished)
 
     def begin(self, service: str) -> None:
         """Note that a rollout begins."""
@@ -69,7 +76,7 @@ class Releases:
 
     def _write(self, releases: dict[str, Release], unfinished: frozenset[str]) -> None:
         said = {service: asdict(release) for service, release in releases.items()}
-        write_json(self._path, {"releases": said, "unfinished": sorted(unfinished)})
+        write_json(self._path, {"releases": said, "unfinished": sorted(unfinished), "migrated": sorted(self.migrated)})
         self._releases, self.unfinished = releases, unfinished
 
 

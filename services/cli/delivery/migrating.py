@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 async def migrate(layout: Layout, service: str, release: Release) -> None:
     """Run the migrations that the tree has. They only add (expand), so the old release works on. Raises CommandError."""
     process = await asyncio.create_subprocess_exec(
-        *python("-m", "services.cli.migrate"),
+        *python("-m", "services.cli.migrate", service),  # an older tree finds a database that is beyond it
         env={
             **base_environ(),
             **of_release(release),

@@ -70,6 +70,7 @@ class Delivery:
             )
             raise CommandError(Exit.REFUSED, what)
         if order.release.tree:
+            self._releases.migrate(order.service)
             await migrate(self._fleet.layout, order.service, order.release)
         rollout = Rollout(order, self._fleet, self._releases, self._sharing, tell)
         return Exit.OK if await rollout.run() else Exit.CHECK_FAILED

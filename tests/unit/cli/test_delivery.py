@@ -152,6 +152,8 @@ def test_file_of_releases_names_the_old_one_until_the_new_one_is_decided_on(tmp_
     assert (Releases(path).of("payment"), Releases(path).unfinished) == (BASE, {"payment"})
     releases.decide("payment", new)
     assert (Releases(path).of("payment"), Releases(path).unfinished) == (new, {"payment"})
+    releases.migrate("payment")
+    assert Releases(path).migrated == {"payment"}
     releases.end("payment")
     assert (Releases(path).of("payment"), Releases(path).unfinished) == (new, frozenset())
     assert path.stat().st_mode & 0o777 == 0o600

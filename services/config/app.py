@@ -72,7 +72,7 @@ def build(settings: ConfigSettings) -> ConfigApp:
     own = settings.envoys == OWN
     # Istio issues its own; what is issued from a CA that nobody else has seen is shown to nobody.
     certificates = IssuedCertificates(pki.load(settings.ca_dir) if own else pki.make_authority())
-    envoys = Envoys(partial(snapshot.make, contract()), certificates)
+    envoys = Envoys(partial(snapshot.make, contract()), certificates, settings.origins)
     registry = LeaseRegistry(envoys, clock)
     probe = GrpcHealthProbe(partial(certificates.of_service, SERVICE) if own else None)
     checks = jobs.HealthChecks(registry, probe, clock)

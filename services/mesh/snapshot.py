@@ -81,7 +81,7 @@ def make(contract: Contract, node: Node, world: World, secrets: Secrets) -> Snap
     """
     places = [_places(service.name, world.places(service.name)) for service in render.callees(contract, node)]
     keys = [_keys(world.jwks)] if isinstance(node, Edge) else []
-    return consistent([*_of_node(contract, node), *places, *keys, *_secrets(secrets)])
+    return consistent([*_of_node(contract, node, world.origins), *places, *keys, *_secrets(secrets)])
 
 
 def consistent(resources: Iterable[Packed]) -> Snapshot:
@@ -117,8 +117,8 @@ def _url(kind: type[Message]) -> str:
 
 
 @lru_cache(maxsize=_NODES_MAX)
-def _of_node(contract: Contract, node: Node) -> tuple[Packed, ...]:
-    return tuple(map(pack, render.of_node(contract, node)))
+def _of_node(contract: Contract, node: Node, origins: frozenset[str]) -> tuple[Packed, ...]:
+    return tuple(map(pack, render.of_node(contract, node, origins)))
 
 
 @lru_cache(maxsize=_NODES_MAX)

@@ -32,11 +32,13 @@ class Instance:
 class World:
     """Instances by service, in any order, and the JWKS (as JSON text) of the issuer of access tokens.
 
-    `weights` by service and instance are there while a release is rolled out.
+    `origins` are those whose pages may call the edge from a browser. `weights` by service and instance are there while a
+    release is rolled out.
     """
 
     instances: Mapping[str, tuple[Instance, ...]] = field(default_factory=lambda: MappingProxyType({}))
     jwks: str = NO_KEYS
+    origins: frozenset[str] = frozenset()
     weights: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: MappingProxyType({}))
 
     def places(self, service: str) -> tuple[Instance, ...]:

@@ -43,10 +43,15 @@ class _Rendered:
 class Envoys:
     """The world as the Envoys are to see it, and its snapshots. Changes come from any thread."""
 
-    def __init__(self, make: Callable[[Node, World, Secrets], Snapshot], identities: Identities) -> None:
-        """Render with ``make``; the certificates are those of ``identities``."""
+    def __init__(
+        self,
+        make: Callable[[Node, World, Secrets], Snapshot],
+        identities: Identities,
+        origins: frozenset[str] = frozenset(),
+    ) -> None:
+        """Render with ``make``; the certificates are those of ``identities``, pages of ``origins`` may call the edge."""
         self._make, self._identities = make, identities
-        self._world = World()
+        self._world = World(origins=origins)
         self._change = threading.Lock()
         self.generation = 1
         self._rendered: dict[Node, _Rendered] = {}  # a node that comes back with another layout is another node

@@ -62,6 +62,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A page token that this list did not give."""
     ERROR_REASON_BODY_MALFORMED: _ErrorReason.ValueType  # 19
     """The body is not JSON, or not of the shape of the request."""
+    ERROR_REASON_REQUEST_BLOCKED: _ErrorReason.ValueType  # 20
+    """The path, the query or a header has the form of an attack; refused at the edge, before anything reads it."""
+    ERROR_REASON_VERB_NOT_ALLOWED: _ErrorReason.ValueType  # 21
+    """The path is there, with other verbs."""
     ERROR_REASON_USER_NOT_FOUND: _ErrorReason.ValueType  # 101
     """No user of this id that the caller may see."""
     ERROR_REASON_USERNAME_TAKEN: _ErrorReason.ValueType  # 102
@@ -216,6 +220,10 @@ ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 18
 """A page token that this list did not give."""
 ERROR_REASON_BODY_MALFORMED: ErrorReason.ValueType  # 19
 """The body is not JSON, or not of the shape of the request."""
+ERROR_REASON_REQUEST_BLOCKED: ErrorReason.ValueType  # 20
+"""The path, the query or a header has the form of an attack; refused at the edge, before anything reads it."""
+ERROR_REASON_VERB_NOT_ALLOWED: ErrorReason.ValueType  # 21
+"""The path is there, with other verbs."""
 ERROR_REASON_USER_NOT_FOUND: ErrorReason.ValueType  # 101
 """No user of this id that the caller may see."""
 ERROR_REASON_USERNAME_TAKEN: ErrorReason.ValueType  # 102

@@ -78,7 +78,7 @@ def build(settings: ConfigSettings) -> ConfigApp:
     checks = jobs.HealthChecks(registry, probe, clock)
 
     relay = Relay(SERVICE, database, (OUTBOX, RELAY_LEASE), settings.kafka, clock, unread_max=settings.relay_unread_max)
-    configuration = Configuration(store, RedisEntries(client), clock, relay.nudge)
+    configuration = Configuration(store, RedisEntries(client), envoys, clock, relay.nudge)
     instances = Discovery(store, registry, checks, clock, tuple(contract().services))
     batcher = Batcher(
         {
@@ -94,6 +94,7 @@ def build(settings: ConfigSettings) -> ConfigApp:
     parts: list[Part] = [
         Closing(client.close),
         Closing(database.stop),
+        _Recovery(configuration.recover),
         _Recovery(partial(instances.recover, _own_lease(settings))),
         relay,
         batcher,

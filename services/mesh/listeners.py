@@ -10,6 +10,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager i
 from envoy_data_plane.envoy.type import v3 as kind
 
 from services.mesh import filters, hardening, refusals, routes, tls, waf
+from services.mesh.counting import counting
 from services.mesh.node import EDGE
 from services.mesh.resource import address, ads, ms, packed
 
@@ -30,6 +31,7 @@ def inbound(node: Sidecar, service: Service) -> listener.Listener:
         [
             filters.strip_from_peers({EDGE, *service.on_behalf}),
             filters.deny_by_default(),
+            counting(),
             filters.routing(),
         ],
     )

@@ -137,6 +137,8 @@ def process(admin: str) -> dict[str, Any]:
     host, _, port = admin.rpartition(":")
     return {
         "admin": {"address": {"socket_address": {"address": host, "port_value": int(port)}}},
+        # Nobody is sent statistics, so none are gathered in vain: who asks the admin listener has them gathered.
+        "stats_flush_on_admin": True,
         "stats_config": {
             "stats_matcher": {"exclusion_list": {"patterns": [{"prefix": prefix} for prefix in _UNREAD_STATS]}}
         },

@@ -79,10 +79,7 @@ def make(contract: Contract, node: Node, world: World, secrets: Secrets) -> Snap
         InconsistentSnapshotError: a resource names another that is not in the snapshot.
         KeyError: the node is of a service that the contract does not have.
     """
-    places = [
-        _places(service.name, tuple(sorted(world.instances.get(service.name, ()))))
-        for service in render.callees(contract, node)
-    ]
+    places = [_places(service.name, world.places(service.name)) for service in render.callees(contract, node)]
     keys = [_keys(world.jwks)] if isinstance(node, Edge) else []
     return consistent([*_of_node(contract, node, world.origins), *places, *keys, *_secrets(secrets)])
 

@@ -77,6 +77,10 @@ class Envoys:
         instances = {s: tuple(sorted(Instance(e.instance, e.address) for e in es)) for s, es in endpoints.items()}
         self._turn(lambda world: replace(world, instances=instances))
 
+    def show_weights(self, service: str, weights: Mapping[str, int]) -> None:
+        """Share the calls of a service by these weights of instances; none: all are alike."""
+        self._turn(lambda world: replace(world, weights={**world.weights, service: dict(weights)}))
+
     def show_keys(self, jwks: str) -> None:
         """Verify access tokens with these keys (a JWKS as JSON)."""
         self._turn(lambda world: replace(world, jwks=jwks))

@@ -123,12 +123,12 @@ def edge_rest(contract: Contract) -> tuple[Refusal, ...]:
 
     Nor is it the malformed id of a path with a variable: `GET /api/users/login` is no user called login.
     """
-    paths: dict[str, set[str]] = {}
+    routes: dict[str, set[str]] = {}
     for http in (method.http for method in contract.methods.values() if method.http):
-        paths.setdefault(_VARIABLE.sub(_ANY, http.path.replace(".", "[.]")), set()).add(http.verb)
+        routes.setdefault(_VARIABLE.sub(_ANY, http.path.replace(".", "[.]")), set()).add(http.verb)
     by_verbs: dict[tuple[bool, str], list[str]] = {}
-    for path, verbs in paths.items():
-        by_verbs.setdefault((_ANY in path, ", ".join(sorted(verbs))), []).append(path)
+    for path, taken in routes.items():
+        by_verbs.setdefault((_ANY in path, ", ".join(sorted(taken))), []).append(path)
     wrong_verb: list[Refusal] = []
     for (variable, verbs), found in sorted(by_verbs.items()):
         paths = f"(?:{'|'.join(sorted(found))})(?:[?].*)?"

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 from envoy_data_plane.envoy.config.accesslog import v3 as accesslog
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.route import v3 as route
+from envoy_data_plane.envoy.extensions.access_loggers.filters.cel import v3 as cel
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
 from envoy_data_plane.google.protobuf import Struct
 
 from services.kernel.errors import DomainError
-from services.mesh.resource import header
+from services.mesh import keys
+from services.mesh.resource import header, packed
 from services.platform import status
 from services.platform.identity import SUBJECT
 
@@ -38,8 +40,8 @@ _ROUTE = "paymesh"
 class Refusal:
     """One row: when it fits, and what is answered.
 
-    `status` and `flags` (Envoy's response flags) say when; both must fit, and `with_header` must be on the request,
-    `without_header` must not.
+    `status`, `flags` (Envoy's response flags) and `said` (its code details) say when; all must fit, and `with_header` must
+    be on the request, `without_header` must not.
     `http` is the status shown to REST (None: the one refused with). `forbidden` takes text and details from the route.
     `add` are further headers of the answer.
     """
@@ -49,6 +51,7 @@ class Refusal:
     flags: tuple[str, ...] = ()
     with_header: str = ""
     without_header: str = ""
+    said: str = ""
     http: int | None = None
     forbidden: bool = False
     add: tuple[tuple[str, str], ...] = ()
@@ -69,6 +72,8 @@ EDGE_REST = (
     # A token for somebody else is refused with 403 by the JWT filter, which leaves the header there; RBAC comes after
     # a good token, which was taken away.
     Refusal(DomainError("UNAUTHENTICATED"), status=403, with_header="authorization", http=401),
+    Refusal(DomainError("UNAUTHENTICATED"), status=403, with_header=keys.HEADER, http=401),
+    Refusal(DomainError("API_KEY_REVOKED"), status=403, said=keys.REFUSED, http=401),
     # Istio asks for no token but lets RBAC miss its subject.
     Refusal(DomainError("UNAUTHENTICATED"), status=403, without_header=SUBJECT, http=401),
     Refusal(DomainError("UNAUTHENTICATED"), status=401),
@@ -82,6 +87,8 @@ EDGE_REST = (
 
 EDGE_GRPC = (
     Refusal(DomainError("UNAUTHENTICATED"), status=403, with_header="authorization"),
+    Refusal(DomainError("UNAUTHENTICATED"), status=403, with_header=keys.HEADER),
+    Refusal(DomainError("API_KEY_REVOKED"), status=403, said=keys.REFUSED),
     Refusal(DomainError("UNAUTHENTICATED"), status=403, without_header=SUBJECT),
     Refusal(DomainError("UNAUTHENTICATED"), status=401),
     Refusal(DomainError("SCOPE_MISSING", scope=""), status=403, forbidden=True),
@@ -171,6 +178,12 @@ def _when(refusal: Refusal) -> accesslog.AccessLogFilter:
         if name:
             header_is = route.HeaderMatcher(name=name, present_match=True, invert_match=absent)
             filters.append(accesslog.AccessLogFilter(header_filter=accesslog.HeaderFilter(header=header_is)))
+    if refusal.said:
+        expression = cel.ExpressionFilter(expression=f"response.code_details == '{refusal.said}'")
+        extension = accesslog.ExtensionFilter(
+            name="envoy.access_loggers.extension_filters.cel", typed_config=packed(expression)
+        )
+        filters.append(accesslog.AccessLogFilter(extension_filter=extension))
     if len(filters) == 1:
         return filters[0]
     return accesslog.AccessLogFilter(and_filter=accesslog.AndFilter(filters=filters))

@@ -285,7 +285,7 @@ OUTSIDE = {
     "risk": _STORES,
     "notification": _STORES | {"sms", "push", "smtp", "webhooks"},
     "config": _STORES,
-    "gateway": {"redis"},
+    "gateway": {"database", "redis"},
 }
 """What each room's card says that it needs."""
 

@@ -39,8 +39,6 @@ FAULTS = [
     ("scopes_in_comments", '\n        lifted_by: "things:read"', "", 'write `lifted_by: "things:read"`'),
     ("scopes_in_comments", ": one's own, or any with the scope things:read", "", "write in its comment"),
     ("api_key", "auth: AUTH_PUBLIC\n", "auth: AUTH_PUBLIC\n api_key: true\n", "or no `api_key`"),
-    ("api_key", 'scopes: "things:write"\n      callers: "edge"', 'scopes: "things:write"\n api_key: true\n callers: "till"',
-     "takes an API key and asks no client"),
     ("api_key", "by: RATE_LIMIT_BY_USER", "by: RATE_LIMIT_BY_API_KEY", "write `api_key: true`, or `by: RATE_LIMIT_BY_USER`"),
     ("unary", "rpc GetStock(GetStockRequest) returns (", "rpc GetStock(GetStockRequest) returns (stream ",
      "write it with one request and one answer"),

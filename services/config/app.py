@@ -14,7 +14,7 @@ from services.config.adapters.certificates import IssuedCertificates
 from services.config.adapters.envoys import Envoys
 from services.config.adapters.health import GrpcHealthProbe
 from services.config.adapters.registry import LeaseRegistry
-from services.config.clients import UserKeys
+from services.config.clients import GatewayKeys, UserKeys
 from services.config.domain import Lease, Name, own
 from services.config.servicer.config import Config
 from services.config.servicer.xds import DeltaDiscovery, XdsServer
@@ -127,4 +127,8 @@ def _token_keys(settings: ConfigSettings, envoys: Envoys) -> list[Part]:
     if not settings.mesh:
         return []
     channel = MeshChannel(settings.mesh)
-    return [Closing(channel.stop), jobs.TokenKeysRefresh(UserKeys(channel), envoys, SystemClock()).every()]
+    return [
+        Closing(channel.stop),
+        jobs.TokenKeysRefresh(UserKeys(channel), envoys, SystemClock()).every(),
+        jobs.ApiKeysRefresh(GatewayKeys(channel), envoys, SystemClock()).every(),
+    ]

@@ -22,8 +22,8 @@ EXPIRE_S = 1.0
 KEYS_S = 60.0
 """How often the keys are read; the issuer shows a new one longer than this before it signs with it."""
 _KEYS_FIRST_S = 0.25
-RENEW_S = 300.0
-"""How often certificates are looked at; half of their life is 12 hours."""
+_LOOKS = 20
+"""How often certificates are looked at in their life; they are issued again after half of it."""
 
 
 class HealthChecks:
@@ -143,7 +143,7 @@ def lease_expiry(discovery: usecases.Discovery, batcher: Batcher) -> Every:
     return Every(EXPIRE_S, expire, "leases")
 
 
-def certificate_renewal(certificates: ports.Certificates, mesh: ports.Mesh) -> Every:
+def certificate_renewal(certificates: ports.Certificates, mesh: ports.Mesh, life_s: int) -> Every:
     """Issue certificates again at half of their life."""
 
     def renew() -> None:
@@ -151,4 +151,4 @@ def certificate_renewal(certificates: ports.Certificates, mesh: ports.Mesh) -> E
             telemetry.log.info("certificates.renewed")
             mesh.show_identities()
 
-    return Every(RENEW_S, renew, "certificates")
+    return Every(life_s / _LOOKS, renew, "certificates")

@@ -8,14 +8,14 @@ import orjson
 
 from paymesh.config.v1 import config_event_pb2, config_pb2
 from paymesh.config.v1 import config_service_pb2 as pb
-from services.config.domain import LEASE_S, Deregister, Health, Name, Register, SetConfig
+from services.config.domain import LEASE_S, Deregister, Health, Name, Phase, Register, RotateAuthority, SetConfig
 from services.platform.wire import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from paymesh.user.v1 import user_service_pb2 as user_pb
-    from services.config.domain import Entry, Lease, ServiceHealth
+    from services.config.domain import Authority, Entry, Lease, NodeState, ServiceHealth
     from services.kernel.clock import Clock
     from services.platform.interceptor import Call
 
@@ -24,6 +24,14 @@ _HEALTH = {
     Health.UNHEALTHY: config_pb2.Instance.HEALTH_UNHEALTHY,
     Health.DRAINING: config_pb2.Instance.HEALTH_DRAINING,
 }
+
+
+_PHASE = {
+    Phase.STABLE: config_pb2.Authority.PHASE_STABLE,
+    Phase.TRUSTING_BOTH: config_pb2.Authority.PHASE_TRUSTING_BOTH,
+    Phase.ISSUING_NEW: config_pb2.Authority.PHASE_ISSUING_NEW,
+}
+_PHASE_OF = {there: here for here, there in _PHASE.items()}
 
 
 def set_config(request: pb.SetConfigRequest, call: Call) -> SetConfig:
@@ -99,6 +107,35 @@ def jwks(response: user_pb.GetJwksResponse) -> str:
     ]
     # In a stable order of names: equal keys are equal text, and change nothing at the edge.
     return orjson.dumps({"keys": keys}, option=orjson.OPT_SORT_KEYS).decode() if keys else ""
+
+
+def rotate_authority(request: pb.RotateAuthorityRequest) -> RotateAuthority:
+    """Read a command."""
+    return RotateAuthority(_PHASE_OF[request.phase])
+
+
+def authority(found: Authority) -> config_pb2.Authority:
+    """Render the CA."""
+    return config_pb2.Authority(phase=_PHASE[found.phase], fingerprints=found.fingerprints, waiting=found.waiting)
+
+
+def nodes(found: Sequence[NodeState], next_page_token: str) -> pb.ListNodesResponse:
+    """Render a page."""
+    return pb.ListNodesResponse(nodes=map(_node, found), next_page_token=next_page_token)
+
+
+def _node(found: NodeState) -> config_pb2.MeshNode:
+    refusal = config_pb2.MeshNode.Refusal
+    ends = found.certificate_ends_ms
+    return config_pb2.MeshNode(
+        id=found.id,
+        connected=found.connected,
+        settled=found.settled,
+        refusals=[refusal(resource=name, complaint=said) for name, said in sorted(found.refusals.items())],
+        not_rendered=found.not_rendered,
+        revoked=found.revoked,
+        certificate_expire_time=timestamp(ends) if ends else None,
+    )
 
 
 def mesh_health(found: Sequence[ServiceHealth]) -> pb.GetMeshHealthResponse:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from services.config.domain import (
+    REVOKED,
+    Authority,
     Deregister,
     Entry,
     Health,
@@ -14,16 +17,18 @@ from services.config.domain import (
     Register,
     ServiceHealth,
     SetConfig,
+    check_value,
     granted,
     recovered,
+    revoked_names,
 )
 from services.kernel.errors import DomainError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from services.config import ports
-    from services.config.domain import Answer
+    from services.config.domain import Answer, NodeState, RotateAuthority
     from services.kernel.clock import Clock
     from services.kernel.pages import Page
 
@@ -35,10 +40,24 @@ class Configuration:
     """Entries: set in batches, read from the cache."""
 
     def __init__(
-        self, store: ports.Store, cache: ports.EntryCache, clock: Clock, committed: Callable[[], None]
+        self,
+        store: ports.Store,
+        cache: ports.EntryCache,
+        clock: Clock,
+        committed: Callable[[], None],
+        mesh: ports.Mesh,
+        services: Container[str],
     ) -> None:
-        """Keep entries in ``store``, and at hand in ``cache``; ``committed`` says that there are events to publish."""
+        """Keep entries in ``store``, and at hand in ``cache``; ``committed`` says that there are events to publish.
+
+        What the mesh itself reads is shown to ``mesh``; it may name ``services``.
+        """
         self._store, self._cache, self._clock, self._committed = store, cache, clock, committed
+        self._mesh, self._services = mesh, services
+
+    def recover(self) -> None:
+        """Show the mesh, after a restart, what it read before."""
+        self._mesh.show_revoked(revoked_names(self._store.entry(REVOKED)))
 
     def set_configs(self, commands: Sequence[SetConfig]) -> list[Entry | DomainError]:
         """Set entries in order, in one transaction; a conflict refuses its own command alone."""
@@ -48,6 +67,7 @@ class Configuration:
             present = tx.entries({command.key for command in commands})
 
             def apply(command: SetConfig) -> Entry:
+                check_value(command.key, command.value, self._services)
                 before = present.get(command.key)
                 after = present[command.key] = command.applied(before, now)
                 if after is not before:
@@ -60,8 +80,14 @@ class Configuration:
                 tx.commit()
         if changes:
             self._cache.put(changes)
+            self._mesh_reads(changes)
             self._committed()
         return outcomes
+
+    def _mesh_reads(self, changes: Sequence[Entry]) -> None:
+        shut_out = [entry for entry in changes if entry.key == REVOKED]
+        if shut_out:
+            self._mesh.show_revoked(revoked_names(shut_out[-1]))
 
     def get_config(self, key: str) -> Entry:
         """Read an entry. Raises CONFIG_NOT_FOUND."""
@@ -189,6 +215,53 @@ class Discovery:
             ServiceHealth(s, sum(lease.health is Health.HEALTHY for lease in found), len(found))
             for s, found in held.items()
         ]
+
+
+class Trust:
+    """The Envoys and the CA that they trust: its change to a new one waits for all of them at every step."""
+
+    def __init__(
+        self,
+        authorities: ports.Authorities | None,
+        certificates: ports.Certificates,
+        nodes: ports.Nodes,
+        mesh: ports.Mesh,
+    ) -> None:
+        """Change the CA of ``authorities``; None: somebody else issues the certificates of this mesh."""
+        self._authorities, self._certificates = authorities, certificates
+        self._nodes, self._mesh = nodes, mesh
+
+    def rotate_authorities(self, commands: Sequence[RotateAuthority]) -> list[Authority | DomainError]:
+        """Take steps, each on its own; one that was taken already changes nothing."""
+        return [_outcome(self._rotate, command) for command in commands]
+
+    def _rotate(self, command: RotateAuthority) -> Authority:
+        authorities = self._known()
+        if authorities.phase is not command.to:
+            command.check(authorities.phase, self._waiting())
+            authorities.advance()
+            self._mesh.show_identities()
+        return self.get_authority()
+
+    def get_authority(self) -> Authority:
+        """How far a change is, and which Envoys lack what it brought last. Raises UNAVAILABLE."""
+        authorities = self._known()
+        return Authority(authorities.phase, authorities.fingerprints, self._waiting())
+
+    def list_nodes(self, page: Page) -> tuple[Sequence[NodeState], str]:
+        """One page of the Envoys by id, and the token of the next."""
+        found = [node for node in self._nodes.states() if node.id > page.after][: page.limit]
+        ends = self._certificates.ends_ms
+        return page.cut([replace(node, certificate_ends_ms=ends(node.id)) for node in found], lambda node: node.id)
+
+    def _known(self) -> ports.Authorities:
+        if self._authorities is None:
+            raise DomainError("UNAVAILABLE")
+        return self._authorities
+
+    def _waiting(self) -> tuple[str, ...]:
+        """Envoys that lack something. One that is shut out is told nothing more, and is not waited for."""
+        return tuple(node.id for node in self._nodes.states() if not (node.settled or node.revoked))
 
 
 def note_check(registry: ports.Registry, name: Name, address: str, answer: Answer) -> Lease | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from services.mesh import render
 from services.mesh.consistency import name_of, named_by
-from services.mesh.node import Edge
+from services.mesh.node import Edge, Sidecar
 from services.mesh.resource import packed
 
 if TYPE_CHECKING:
@@ -79,12 +79,10 @@ def make(contract: Contract, node: Node, world: World, secrets: Secrets) -> Snap
         InconsistentSnapshotError: a resource names another that is not in the snapshot.
         KeyError: the node is of a service that the contract does not have.
     """
-    places = [
-        _places(service.name, tuple(sorted(world.instances.get(service.name, ()))))
-        for service in render.callees(contract, node)
-    ]
+    places = [_places(service.name, world.reachable(service.name)) for service in render.callees(contract, node)]
     keys = [_keys(world.jwks)] if isinstance(node, Edge) else []
-    return consistent([*_of_node(contract, node), *places, *keys, *_secrets(secrets)])
+    callers = [_callers(contract, node.service, world.revoked)] if isinstance(node, Sidecar) else []
+    return consistent([*_of_node(contract, node), *callers, *places, *keys, *_secrets(secrets)])
 
 
 def consistent(resources: Iterable[Packed]) -> Snapshot:
@@ -127,6 +125,11 @@ def _of_node(contract: Contract, node: Node) -> tuple[Packed, ...]:
 @lru_cache(maxsize=_NODES_MAX)
 def _places(service: str, instances: tuple[Instance, ...]) -> Packed:
     return pack(render.of_instances(service, instances))
+
+
+@lru_cache(maxsize=_NODES_MAX)
+def _callers(contract: Contract, service: str, revoked: frozenset[str]) -> Packed:
+    return pack(render.of_callers(contract, service, revoked))
 
 
 @lru_cache(maxsize=4)

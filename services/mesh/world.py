@@ -28,7 +28,17 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Instances by service, in any order, and the JWKS (as JSON text) of the issuer of access tokens."""
+    """Instances by service, in any order, and the JWKS (as JSON text) of the issuer of access tokens.
+
+    Who is revoked, a service or an instance by the id of its node, is neither called nor listened to.
+    """
 
     instances: Mapping[str, tuple[Instance, ...]] = field(default_factory=lambda: MappingProxyType({}))
     jwks: str = NO_KEYS
+    revoked: frozenset[str] = frozenset()
+
+    def reachable(self, service: str) -> tuple[Instance, ...]:
+        """Return the instances of a service that may be called, in their order."""
+        if service in self.revoked:
+            return ()
+        return tuple(sorted(each for each in self.instances.get(service, ()) if each.name not in self.revoked))

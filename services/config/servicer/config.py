@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from grpc.aio import ServicerContext
 
-    from services.config.usecases import Configuration, Discovery
+    from services.config.usecases import Configuration, Discovery, Trust
     from services.kernel.clock import Clock
     from services.platform.batcher import Batcher
     from services.platform.reads import ReadPool
@@ -27,11 +27,17 @@ class Config(rpc.ConfigServiceServicer):
     """Parses, submits and renders."""
 
     def __init__(
-        self, batcher: Batcher, reads: ReadPool, configuration: Configuration, discovery: Discovery, clock: Clock
+        self,
+        batcher: Batcher,
+        reads: ReadPool,
+        configuration: Configuration,
+        discovery: Discovery,
+        trust: Trust,
+        clock: Clock,
     ) -> None:
-        """Write through ``batcher`` (kinds set, register, deregister), read through ``reads``."""
+        """Write through ``batcher`` (kinds set, register, deregister, rotate), read through ``reads``."""
         self._batcher, self._reads, self._clock = batcher, reads, clock
-        self._configuration, self._discovery = configuration, discovery
+        self._configuration, self._discovery, self._trust = configuration, discovery, trust
 
     async def GetConfig(self, request: pb.GetConfigRequest, context: Context) -> pb.GetConfigResponse:
         """Read an entry."""
@@ -70,6 +76,20 @@ class Config(rpc.ConfigServiceServicer):
         """List from memory: no thread is needed."""
         page = pages.page(request.page_size, request.page_token)
         return mapping.instances(*self._discovery.list_instances(request.service, page), self._clock)
+
+    async def ListNodes(self, request: pb.ListNodesRequest, context: Context) -> pb.ListNodesResponse:
+        """List from memory."""
+        page = pages.page(request.page_size, request.page_token)
+        return mapping.nodes(*self._trust.list_nodes(page))
+
+    async def GetAuthority(self, request: pb.GetAuthorityRequest, context: Context) -> pb.GetAuthorityResponse:
+        """Read the CA's state from memory."""
+        return pb.GetAuthorityResponse(authority=mapping.authority(self._trust.get_authority()))
+
+    async def RotateAuthority(self, request: pb.RotateAuthorityRequest, context: Context) -> pb.RotateAuthorityResponse:
+        """Take a step."""
+        done = await self._batcher.submit("rotate", mapping.rotate_authority(request), current().deadline)
+        return pb.RotateAuthorityResponse(authority=mapping.authority(done))
 
     async def GetMeshHealth(self, request: pb.GetMeshHealthRequest, context: Context) -> pb.GetMeshHealthResponse:
         """Count from memory."""

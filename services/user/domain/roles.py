@@ -32,6 +32,7 @@ ROLES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
                 "inventory:write",
                 "ledger:read",
                 "mesh:read",
+                "mesh:write",
                 "notifications:read",
                 "notifications:send",
                 "orders:read",

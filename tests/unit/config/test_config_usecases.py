@@ -7,11 +7,35 @@ from dataclasses import dataclass, field
 import pytest
 
 from services.config.adapters.registry import LeaseRegistry
-from services.config.domain import LEASE_S, Answer, Deregister, Entry, Health, Name, Register, SetConfig, own
-from services.config.usecases import Configuration, Discovery, note_check
+from services.config.domain import (
+    LEASE_S,
+    REVOKED,
+    Answer,
+    Authority,
+    Deregister,
+    Entry,
+    Health,
+    Name,
+    NodeState,
+    Phase,
+    Register,
+    RotateAuthority,
+    SetConfig,
+    own,
+)
+from services.config.usecases import Configuration, Discovery, Trust, note_check
 from services.kernel import pages
 from services.kernel.errors import DomainError
-from tests.fakes.config import FakeCache, FakeChecks, FakeClock, FakeMesh, FakeStore
+from tests.fakes.config import (
+    FakeAuthorities,
+    FakeCache,
+    FakeCertificates,
+    FakeChecks,
+    FakeClock,
+    FakeMesh,
+    FakeNodes,
+    FakeStore,
+)
 
 P1, P2 = Name("payment", "payment-1"), Name("payment", "payment-2")
 
@@ -29,7 +53,9 @@ class Room:
 
     def __post_init__(self) -> None:
         self.registry = LeaseRegistry(self.mesh, self.clock)
-        self.configuration = Configuration(self.store, self.cache, self.clock, lambda: self.committed.append(True))
+        self.configuration = Configuration(
+            self.store, self.cache, self.clock, lambda: self.committed.append(True), self.mesh, {"payment", "config"}
+        )
         self.discovery = Discovery(self.store, self.registry, self.checks, self.clock, ("payment", "order", "config"))
 
     def register(self, *names: Name, caller: str = "payment", address: str = "h:1") -> list[object]:
@@ -204,3 +230,65 @@ def test_instances_are_listed_by_page(room: Room) -> None:
     assert [lease.name for lease in only] == [P1, P2]
     with pytest.raises(DomainError, match="PAGE_TOKEN_INVALID"):
         room.discovery.list_instances("", pages.Page(1, "nonsense"))
+
+
+def test_who_is_shut_out_is_shown_to_the_mesh_and_again_after_a_restart(room: Room) -> None:
+    """The last of a batch counts; other entries tell the mesh nothing."""
+    commands = [SetConfig(REVOKED, "payment-2", 0, 7), SetConfig(REVOKED, "payment-2 payment", 0, 7)]
+    room.configuration.set_configs([*commands, SetConfig("a.b", "payment", 0, 7)])
+    room.configuration.recover()
+    assert room.mesh.revoked == [{"payment-2", "payment"}] * 2
+    room.configuration.set_configs([SetConfig(REVOKED, "", 0, 7)])
+    assert room.mesh.revoked[-1] == frozenset()
+
+
+@pytest.mark.parametrize("value", ["nobody", "payment-x", "payment_1", "config", "config-1", "payment-1 " * 101])
+def test_nobody_is_shut_out_by_a_name_that_is_none_or_is_config(room: Room, value: str) -> None:
+    """A slip of the pen is refused: who wrote it would believe that somebody is shut out."""
+    (refused,) = room.configuration.set_configs([SetConfig(REVOKED, value, 0, 7)])
+    assert isinstance(refused, DomainError)
+    assert refused.reason == "CONFIG_VALUE_INVALID"
+    assert room.mesh.revoked == []
+
+
+def _node(number: int, *, settled: bool = True, revoked: bool = False) -> NodeState:
+    return NodeState(f"payment-{number}", connected=True, settled=settled, refusals={}, revoked=revoked)
+
+
+def test_change_of_ca_waits_at_every_step_for_every_envoy() -> None:
+    """Refused with the names of those that lack something, taken once they do not; a repeat changes nothing."""
+    nodes, mesh = FakeNodes(_node(1), _node(2, settled=False), _node(3, settled=False, revoked=True)), FakeMesh()
+    trust = Trust(FakeAuthorities(), FakeCertificates(), nodes, mesh)
+    for count, phase in enumerate((Phase.TRUSTING_BOTH, Phase.ISSUING_NEW, Phase.STABLE), 1):
+        nodes.nodes[1] = _node(2, settled=False)
+        (refused,) = trust.rotate_authorities([RotateAuthority(phase)])
+        assert isinstance(refused, DomainError)
+        assert (refused.reason, refused.metadata) == ("MESH_NOT_SETTLED", {"nodes": "payment-2"})
+        nodes.nodes[1] = _node(2)
+        taken, repeated = trust.rotate_authorities([RotateAuthority(phase)] * 2)
+        assert isinstance(taken, Authority)
+        assert taken == repeated
+        assert taken.phase is phase
+        assert mesh.identities == count
+
+
+def test_step_that_does_not_follow_is_refused() -> None:
+    """Nothing is skipped: what is not trusted everywhere yet may not sign."""
+    trust = Trust(FakeAuthorities(), FakeCertificates(), FakeNodes(), FakeMesh())
+    (refused,) = trust.rotate_authorities([RotateAuthority(Phase.ISSUING_NEW)])
+    assert isinstance(refused, DomainError)
+    assert refused.reason == "AUTHORITY_PHASE_CONFLICT"
+    (elsewhere,) = Trust(None, FakeCertificates(), FakeNodes(), FakeMesh()).rotate_authorities(
+        [RotateAuthority(Phase.TRUSTING_BOTH)]
+    )
+    assert isinstance(elsewhere, DomainError)
+    assert elsewhere.reason == "UNAVAILABLE"
+
+
+def test_nodes_are_listed_in_pages() -> None:
+    """By id, each page after the one before."""
+    trust = Trust(FakeAuthorities(), FakeCertificates(), FakeNodes(*map(_node, (1, 2, 3))), FakeMesh())
+    first, token = trust.list_nodes(pages.page(2, ""))
+    rest, end = trust.list_nodes(pages.page(2, token))
+    assert [node.id for node in (*first, *rest)] == ["payment-1", "payment-2", "payment-3"]
+    assert end == ""

@@ -19,6 +19,7 @@ from services.config.adapters.registry import LeaseRegistry
 from services.config.clients import UserKeys
 from services.config.domain import Lease, Name, own
 from services.config.servicer.config import Config
+from services.config.servicer.watch import Turns
 from services.config.servicer.xds import DeltaDiscovery, XdsServer
 from services.config.settings import OWN
 from services.config.store import OUTBOX, RELAY_LEASE, SqlStore
@@ -80,7 +81,13 @@ def build(settings: ConfigSettings) -> ConfigApp:
     checks = jobs.HealthChecks(registry, probe, clock)
 
     relay = Relay(SERVICE, database, (OUTBOX, RELAY_LEASE), settings.kafka, clock, unread_max=settings.relay_unread_max)
-    configuration = Configuration(store, RedisEntries(client), clock, relay.nudge, envoys, {*contract().services, EDGE})
+    turns = Turns()
+
+    def committed() -> None:
+        relay.nudge()
+        turns.turn()
+
+    configuration = Configuration(store, RedisEntries(client), clock, committed, envoys, {*contract().services, EDGE})
     instances = Discovery(store, registry, checks, clock, tuple(contract().services))
     xds = DeltaDiscovery(envoys, JoinTokens(settings.join_tokens))
     trust = Trust(AuthorityFiles(settings.ca_dir, certificates.use) if own else None, certificates, xds, envoys)
@@ -95,7 +102,7 @@ def build(settings: ConfigSettings) -> ConfigApp:
     )
     renewal = jobs.certificate_renewal(certificates, envoys, settings.leaf_life_s)
     reads, revoked = ReadPool(), RevokedSessions(settings.redis_url)
-    servicer = Config(batcher, reads, configuration, instances, trust, clock)
+    servicer = Config(batcher, reads, configuration, instances, trust, turns, clock)
     parts: list[Part] = [
         Closing(client.close),
         Closing(database.stop),
@@ -105,9 +112,11 @@ def build(settings: ConfigSettings) -> ConfigApp:
         batcher,
         reads,
         revoked,
+        turns,
         envoys,
         *([XdsServer(settings.xds_listen, xds)] if own else []),
         checks,
+        jobs.own_log_level(configuration, SERVICE),
         jobs.lease_expiry(instances, batcher),
         *([renewal, *_token_keys(settings, envoys)] if own else []),
     ]

@@ -259,11 +259,18 @@ REVOKED = "mesh.revoked"
 REVOKED_MAX = 100
 _SHUT_OUT = re.compile(r"(?P<service>[a-z][a-z-]*?)(-[0-9]{1,5})?")
 CONFIG = "config"
+LOG_LEVEL = "log.level"
+"""The entry that every service takes its log level from; `log.level.payment` is payment's own and goes before."""
+LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 def check_value(key: str, value: str, services: Container[str]) -> None:
     """Check what the mesh itself reads; ``services`` are those that there are. Raises CONFIG_VALUE_INVALID."""
-    rule = _revocation_fault(value, services) if key == REVOKED else ""
+    rule = ""
+    if key == REVOKED:
+        rule = _revocation_fault(value, services)
+    elif key == LOG_LEVEL or key.removeprefix(f"{LOG_LEVEL}.") in services:
+        rule = "" if value in LOG_LEVELS else f"one of {', '.join(LOG_LEVELS)}"
     if rule:
         raise DomainError("CONFIG_VALUE_INVALID", key=key, rule=rule)
 

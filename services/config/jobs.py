@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from services.config import usecases
 from services.config.domain import CHECK_S
 from services.kernel.errors import DomainError
-from services.platform import telemetry
+from services.platform import follow, telemetry
 from services.platform.jobs import Every
 
 if TYPE_CHECKING:
@@ -152,3 +152,14 @@ def certificate_renewal(certificates: ports.Certificates, mesh: ports.Mesh, life
             mesh.show_identities()
 
     return Every(life_s / _LOOKS, renew, "certificates")
+
+
+def own_log_level(configuration: usecases.Configuration, service: str) -> Every:
+    """Follow the log level that is set for config itself, which asks no other."""
+    follower = follow.LogLevel(service)
+
+    def look() -> None:
+        for entry in configuration.newer(follower.known):
+            follower.take(entry.key, entry.value, entry.version)
+
+    return Every(EXPIRE_S, look, "log-level")

@@ -65,6 +65,16 @@ def entry(found: Entry) -> config_pb2.ConfigEntry:
     )
 
 
+def known(request: pb.WatchConfigRequest) -> dict[str, int]:
+    """Read which versions a caller has, by key."""
+    return {each.key: each.version for each in request.known}
+
+
+def watched(found: Sequence[Entry]) -> pb.WatchConfigResponse:
+    """Render what is newer."""
+    return pb.WatchConfigResponse(entries=[entry(e) for e in found])
+
+
 def entries(found: Sequence[Entry], next_page_token: str) -> pb.ListConfigResponse:
     """Render a page."""
     return pb.ListConfigResponse(entries=[entry(e) for e in found], next_page_token=next_page_token)

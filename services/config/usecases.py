@@ -25,7 +25,7 @@ from services.config.domain import (
 from services.kernel.errors import DomainError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
     from services.config import ports
     from services.config.domain import Answer, NodeState, RotateAuthority
@@ -98,6 +98,11 @@ class Configuration:
                 raise DomainError("CONFIG_NOT_FOUND", key=key)
             self._cache.put([entry])
         return entry
+
+    def newer(self, known: Mapping[str, int]) -> list[Entry]:
+        """Entries that have a newer version than is known."""
+        found = [self._cache.get(key) or self._store.entry(key) for key in known]
+        return [entry for entry in found if entry is not None and entry.version > known[entry.key]]
 
     def list_configs(self, prefix: str, page: Page) -> tuple[Sequence[Entry], str]:
         """One page of the entries by key, and the token of the next."""

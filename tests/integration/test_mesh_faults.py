@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 import threading
 import time
@@ -18,7 +19,10 @@ from paymesh.order.v1 import order_service_pb2, order_service_pb2_grpc
 from services.cli.probes import drained
 from services.kernel.caller import NOBODY
 from services.kernel.errors import DomainError
+from services.platform import telemetry
 from services.platform.client import MeshChannel
+from services.platform.follow import Following
+from services.platform.settings import ServiceSettings
 from tests.integration.config_mesh import ConfigMesh, until
 from tests.integration.site import Site, ask, load
 from tests.integration.wire import Wire
@@ -63,6 +67,21 @@ def test_poisoned_configuration_is_refused_and_the_last_good_one_served(site: Si
     assert len(codes) > 20
     assert set(codes) == {OK}
     assert not site.nodes()[caller.id].refusals
+
+
+def test_service_follows_a_setting_without_a_restart(site: Site) -> None:
+    """The log level of payment, through both sidecars: set by an operator, in force within about a second."""
+    payment = ServiceSettings(data=Path(), listen="", mesh=f"unix:{site.payments[0].outbound_socket}")
+    following, before = Following("payment", payment), telemetry.LEVEL.lowest
+    following.start()
+    try:
+        for level in ("error", "warning"):
+            site.mesh.operate("SetConfig", pb.SetConfigRequest(key="log.level.payment", value=level))
+            wanted = logging.getLevelNamesMapping()[level.upper()]
+            assert until(lambda wanted=wanted: telemetry.LEVEL.lowest == wanted) < 3  # type: ignore[misc]
+    finally:
+        following.stop()
+        telemetry.LEVEL.lowest = before
 
 
 def test_envoy_that_is_stopped_in_order_fails_no_request(site: Site) -> None:

@@ -292,3 +292,21 @@ def test_nodes_are_listed_in_pages() -> None:
     rest, end = trust.list_nodes(pages.page(2, token))
     assert [node.id for node in (*first, *rest)] == ["payment-1", "payment-2", "payment-3"]
     assert end == ""
+
+
+def test_newer_entries_are_those_that_the_caller_does_not_have(room: Room) -> None:
+    """By version, from the cache or the store; one that is not there is no news."""
+    room.configuration.set_configs([SetConfig("a.b", "1", 0, 7), SetConfig("a.b", "2", 0, 7)])
+    assert [e.value for e in room.configuration.newer({"a.b": 1, "c.d": 0})] == ["2"]
+    room.cache.held.clear()
+    assert [e.version for e in room.configuration.newer({"a.b": 0})] == [2]
+    assert room.configuration.newer({"a.b": 2}) == []
+
+
+@pytest.mark.parametrize("key", ["log.level", "log.level.payment"])
+def test_log_level_is_one_that_there_is(room: Room, key: str) -> None:
+    """Every service would have to make something of another word."""
+    good, bad = room.configuration.set_configs([SetConfig(key, "debug", 0, 7), SetConfig(key, "loud", 0, 7)])
+    assert isinstance(good, Entry)
+    assert isinstance(bad, DomainError)
+    assert bad.reason == "CONFIG_VALUE_INVALID"

@@ -122,6 +122,78 @@ class SetConfigResponse(_message.Message):
 Global___SetConfigResponse: _TypeAlias = SetConfigResponse  # noqa: Y015
 
 @_typing.final
+class WatchConfigRequest(_message.Message):
+    """Request of WatchConfig."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Known(_message.Message):
+        """An entry, and the version of it that the caller has."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VERSION_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        """The entry: at most 64 characters."""
+        version: _builtins.int
+        """Its version; 0: none."""
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            version: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "version", b"version"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    KNOWN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def known(self) -> _containers.RepeatedCompositeFieldContainer[Global___WatchConfigRequest.Known]:
+        """The entries that are followed: 1 to 20."""
+
+    def __init__(
+        self,
+        *,
+        known: _abc.Iterable[Global___WatchConfigRequest.Known] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["known", b"known"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchConfigRequest: _TypeAlias = WatchConfigRequest  # noqa: Y015
+
+@_typing.final
+class WatchConfigResponse(_message.Message):
+    """Response of WatchConfig."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[_config_pb2.ConfigEntry]:
+        """Those of the entries that are newer; none when nothing changed while it waited."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[_config_pb2.ConfigEntry] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchConfigResponse: _TypeAlias = WatchConfigResponse  # noqa: Y015
+
+@_typing.final
 class ListConfigRequest(_message.Message):
     """Request of ListConfig."""
 

@@ -45,6 +45,11 @@ class ConfigServiceStub(object):
                 request_serializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.SetConfigRequest.SerializeToString,
                 response_deserializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.SetConfigResponse.FromString,
                 _registered_method=True)
+        self.WatchConfig = channel.unary_unary(
+                '/paymesh.config.v1.ConfigService/WatchConfig',
+                request_serializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.WatchConfigRequest.SerializeToString,
+                response_deserializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.WatchConfigResponse.FromString,
+                _registered_method=True)
         self.ListConfig = channel.unary_unary(
                 '/paymesh.config.v1.ConfigService/ListConfig',
                 request_serializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.ListConfigRequest.SerializeToString,
@@ -105,6 +110,14 @@ class ConfigServiceServicer(object):
 
         Fails with CONFIG_VERSION_CONFLICT when `expected_version` is given and is not the present one, and with
         CONFIG_VALUE_INVALID when the mesh itself reads the entry and could make nothing of the value.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchConfig(self, request, context):
+        """Waits until an entry has a newer version than the caller knows, two seconds at most, and returns those that have.
+        Asked again and again it is how services follow settings without a restart.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -193,6 +206,11 @@ def add_ConfigServiceServicer_to_server(servicer, server):
                     servicer.SetConfig,
                     request_deserializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.SetConfigRequest.FromString,
                     response_serializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.SetConfigResponse.SerializeToString,
+            ),
+            'WatchConfig': grpc.unary_unary_rpc_method_handler(
+                    servicer.WatchConfig,
+                    request_deserializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.WatchConfigRequest.FromString,
+                    response_serializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.WatchConfigResponse.SerializeToString,
             ),
             'ListConfig': grpc.unary_unary_rpc_method_handler(
                     servicer.ListConfig,
@@ -290,6 +308,33 @@ class ConfigService(object):
             '/paymesh.config.v1.ConfigService/SetConfig',
             paymesh_dot_config_dot_v1_dot_config__service__pb2.SetConfigRequest.SerializeToString,
             paymesh_dot_config_dot_v1_dot_config__service__pb2.SetConfigResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchConfig(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.config.v1.ConfigService/WatchConfig',
+            paymesh_dot_config_dot_v1_dot_config__service__pb2.WatchConfigRequest.SerializeToString,
+            paymesh_dot_config_dot_v1_dot_config__service__pb2.WatchConfigResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,10 @@ class ConfigServiceStub:
     Fails with CONFIG_VERSION_CONFLICT when `expected_version` is given and is not the present one, and with
     CONFIG_VALUE_INVALID when the mesh itself reads the entry and could make nothing of the value.
     """
+    WatchConfig: _grpc.UnaryUnaryMultiCallable[_config_service_pb2.WatchConfigRequest, _config_service_pb2.WatchConfigResponse]
+    """Waits until an entry has a newer version than the caller knows, two seconds at most, and returns those that have.
+    Asked again and again it is how services follow settings without a restart.
+    """
     ListConfig: _grpc.UnaryUnaryMultiCallable[_config_service_pb2.ListConfigRequest, _config_service_pb2.ListConfigResponse]
     """Lists the entries by key.
 
@@ -97,6 +101,10 @@ class ConfigServiceAsyncStub(ConfigServiceStub):
 
     Fails with CONFIG_VERSION_CONFLICT when `expected_version` is given and is not the present one, and with
     CONFIG_VALUE_INVALID when the mesh itself reads the entry and could make nothing of the value.
+    """
+    WatchConfig: _aio.UnaryUnaryMultiCallable[_config_service_pb2.WatchConfigRequest, _config_service_pb2.WatchConfigResponse]  # type: ignore[assignment]
+    """Waits until an entry has a newer version than the caller knows, two seconds at most, and returns those that have.
+    Asked again and again it is how services follow settings without a restart.
     """
     ListConfig: _aio.UnaryUnaryMultiCallable[_config_service_pb2.ListConfigRequest, _config_service_pb2.ListConfigResponse]  # type: ignore[assignment]
     """Lists the entries by key.
@@ -160,6 +168,16 @@ class ConfigServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Fails with CONFIG_VERSION_CONFLICT when `expected_version` is given and is not the present one, and with
         CONFIG_VALUE_INVALID when the mesh itself reads the entry and could make nothing of the value.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchConfig(
+        self,
+        request: _config_service_pb2.WatchConfigRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_config_service_pb2.WatchConfigResponse, _abc.Awaitable[_config_service_pb2.WatchConfigResponse]]:
+        """Waits until an entry has a newer version than the caller knows, two seconds at most, and returns those that have.
+        Asked again and again it is how services follow settings without a restart.
         """
 
     @_abc_1.abstractmethod

@@ -138,7 +138,7 @@ BUDGET_S, OVER_S = 0.5, 1.0
 @pytest.mark.parametrize("fault", FAULTS)
 def test_no_handler_works_much_longer_than_its_deadline_when_the_wire_is_bad(site: Site, fault: str) -> None:
     """F7: neither the caller's nor the callee's runs more than a second over, and all is well once the wire is."""
-    assert ask(site.payments[0]) is OK
+    until(lambda: ask(site.payments[0]) is OK, 20)  # a health check may have met the fault before
     site.orders.takes_s = 0.2
     site.orders.overrun_s.clear()
     for name, value in FAULTS[fault].items():

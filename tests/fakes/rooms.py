@@ -10,7 +10,9 @@ import grpc
 from google.protobuf import descriptor_pool, message_factory
 from grpc import aio
 
+from services.kernel.errors import DomainError
 from services.platform.interceptor import Interceptor
+from services.platform.status import grpc_code, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from services.contract.model import Method, Service
 
     Behaviour = Callable[[str, Method], Awaitable[None]]
-    """Called with the instance and the method of each call that the interceptor let through; raises to refuse it."""
+    """Called with the instance and the method of each call that the interceptor let through; raises DomainError to refuse it."""
 
 
 def message_of(full_name: str) -> type[Message]:
@@ -98,8 +100,15 @@ class FakeRooms:
         async def handle(_: Message, context: Any) -> Message:  # noqa: ANN401 - a context of grpc.aio
             metadata = {str(key): str(value) for key, value in context.invocation_metadata()}
             self.heard.append((instance, method.full_name, metadata))
-            if self.behave:
-                await self.behave(instance, method)
+            try:
+                if self.behave:
+                    await self.behave(instance, method)
+            except DomainError as refusal:
+                if self._interceptors:
+                    raise
+                said = status_of(refusal)
+                details = ("grpc-status-details-bin", said.SerializeToString())
+                await context.abort(grpc_code(said), said.message, trailing_metadata=(details,))
             return answer()
 
         return grpc.unary_unary_rpc_method_handler(

@@ -127,7 +127,9 @@ def deny_by_default() -> hcm.HttpFilter:
 
 def _allow(*principals: rules.Principal) -> rbac.RbacPerRoute:
     policy = rules.Policy(permissions=[rules.Permission(any=True)], principals=list(principals))
-    policies = {"allowed": policy} if principals else {}  # Envoy refuses a policy without principals: nobody is no policy
+    policies = (
+        {"allowed": policy} if principals else {}
+    )  # Envoy refuses a policy without principals: nobody is no policy
     return rbac.RbacPerRoute(rbac=rbac.Rbac(rules=rules.Rbac(action=rules.RbacAction.ALLOW, policies=policies)))
 
 

@@ -138,6 +138,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The review's state does not allow this, or its decision does not fit it."""
     ERROR_REASON_REVIEW_NEEDS_SECOND_PERSON: _ErrorReason.ValueType  # 324
     """Who proposed cannot decide."""
+    ERROR_REASON_REVIEW_PROPOSAL_CHANGED: _ErrorReason.ValueType  # 327
+    """Another decision was proposed than the one that was read."""
     ERROR_REASON_BILL_NOT_AVAILABLE: _ErrorReason.ValueType  # 325
     """The provider has no bill of this day yet, or does not answer."""
     ERROR_REASON_BILL_NOT_FOUND: _ErrorReason.ValueType  # 326
@@ -290,6 +292,8 @@ ERROR_REASON_REVIEW_STATUS_CONFLICT: ErrorReason.ValueType  # 323
 """The review's state does not allow this, or its decision does not fit it."""
 ERROR_REASON_REVIEW_NEEDS_SECOND_PERSON: ErrorReason.ValueType  # 324
 """Who proposed cannot decide."""
+ERROR_REASON_REVIEW_PROPOSAL_CHANGED: ErrorReason.ValueType  # 327
+"""Another decision was proposed than the one that was read."""
 ERROR_REASON_BILL_NOT_AVAILABLE: ErrorReason.ValueType  # 325
 """The provider has no bill of this day yet, or does not answer."""
 ERROR_REASON_BILL_NOT_FOUND: ErrorReason.ValueType  # 326

@@ -1184,6 +1184,7 @@ class DecideReviewRequest(_message.Message):
     AGREE_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Id of the review."""
     agree: _builtins.bool
@@ -1192,6 +1193,8 @@ class DecideReviewRequest(_message.Message):
     """On what grounds."""
     request_id: _builtins.str
     """The idempotency key, where the header is not sent."""
+    decision: _review_pb2.Review.Decision.ValueType
+    """What was proposed, as it was read: nobody agrees to another proposal that replaced it meanwhile."""
     def __init__(
         self,
         *,
@@ -1199,10 +1202,11 @@ class DecideReviewRequest(_message.Message):
         agree: _builtins.bool | None = ...,
         note: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        decision: _review_pb2.Review.Decision.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_agree", b"_agree", "agree", b"agree"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agree", b"_agree", "agree", b"agree", "id", b"id", "note", b"note", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agree", b"_agree", "agree", b"agree", "decision", b"decision", "id", b"id", "note", b"note", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__agree: _TypeAlias = _typing.Literal["agree"]  # noqa: Y015
     _WhichOneofArgType__agree: _TypeAlias = _typing.Literal["_agree", b"_agree"]  # noqa: Y015

@@ -377,8 +377,9 @@ class PaymentServiceServicer(object):
     def DecideReview(self, request, context):
         """Agrees to a proposal, which is then carried out, or turns it down, which opens the review again.
 
-        Fails with REVIEW_NOT_FOUND, REVIEW_STATUS_CONFLICT, REVIEW_NEEDS_SECOND_PERSON, ORDER_HAS_LIVE_PAYMENT (its money can
-        only be given back), BALANCE_LIMIT_EXCEEDED. A repeat with the same idempotency key gets the first answer, byte for byte.
+        Fails with REVIEW_NOT_FOUND, REVIEW_STATUS_CONFLICT, REVIEW_NEEDS_SECOND_PERSON, REVIEW_PROPOSAL_CHANGED,
+        ORDER_HAS_LIVE_PAYMENT (its money can only be given back), BALANCE_LIMIT_EXCEEDED. A repeat with the same idempotency
+        key gets the first answer, byte for byte.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -160,8 +160,9 @@ class PaymentServiceStub:
     DecideReview: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.DecideReviewRequest, _payment_service_pb2.DecideReviewResponse]
     """Agrees to a proposal, which is then carried out, or turns it down, which opens the review again.
 
-    Fails with REVIEW_NOT_FOUND, REVIEW_STATUS_CONFLICT, REVIEW_NEEDS_SECOND_PERSON, ORDER_HAS_LIVE_PAYMENT (its money can
-    only be given back), BALANCE_LIMIT_EXCEEDED. A repeat with the same idempotency key gets the first answer, byte for byte.
+    Fails with REVIEW_NOT_FOUND, REVIEW_STATUS_CONFLICT, REVIEW_NEEDS_SECOND_PERSON, REVIEW_PROPOSAL_CHANGED,
+    ORDER_HAS_LIVE_PAYMENT (its money can only be given back), BALANCE_LIMIT_EXCEEDED. A repeat with the same idempotency
+    key gets the first answer, byte for byte.
     """
     ImportBill: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ImportBillRequest, _payment_service_pb2.ImportBillResponse]
     """Fetches a provider's bill of a day, matches it with the books, and books its settlement, its fees and corrections.
@@ -311,8 +312,9 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     DecideReview: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.DecideReviewRequest, _payment_service_pb2.DecideReviewResponse]  # type: ignore[assignment]
     """Agrees to a proposal, which is then carried out, or turns it down, which opens the review again.
 
-    Fails with REVIEW_NOT_FOUND, REVIEW_STATUS_CONFLICT, REVIEW_NEEDS_SECOND_PERSON, ORDER_HAS_LIVE_PAYMENT (its money can
-    only be given back), BALANCE_LIMIT_EXCEEDED. A repeat with the same idempotency key gets the first answer, byte for byte.
+    Fails with REVIEW_NOT_FOUND, REVIEW_STATUS_CONFLICT, REVIEW_NEEDS_SECOND_PERSON, REVIEW_PROPOSAL_CHANGED,
+    ORDER_HAS_LIVE_PAYMENT (its money can only be given back), BALANCE_LIMIT_EXCEEDED. A repeat with the same idempotency
+    key gets the first answer, byte for byte.
     """
     ImportBill: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ImportBillRequest, _payment_service_pb2.ImportBillResponse]  # type: ignore[assignment]
     """Fetches a provider's bill of a day, matches it with the books, and books its settlement, its fees and corrections.
@@ -591,8 +593,9 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_payment_service_pb2.DecideReviewResponse, _abc.Awaitable[_payment_service_pb2.DecideReviewResponse]]:
         """Agrees to a proposal, which is then carried out, or turns it down, which opens the review again.
 
-        Fails with REVIEW_NOT_FOUND, REVIEW_STATUS_CONFLICT, REVIEW_NEEDS_SECOND_PERSON, ORDER_HAS_LIVE_PAYMENT (its money can
-        only be given back), BALANCE_LIMIT_EXCEEDED. A repeat with the same idempotency key gets the first answer, byte for byte.
+        Fails with REVIEW_NOT_FOUND, REVIEW_STATUS_CONFLICT, REVIEW_NEEDS_SECOND_PERSON, REVIEW_PROPOSAL_CHANGED,
+        ORDER_HAS_LIVE_PAYMENT (its money can only be given back), BALANCE_LIMIT_EXCEEDED. A repeat with the same idempotency
+        key gets the first answer, byte for byte.
         """
 
     @_abc_1.abstractmethod

@@ -126,7 +126,8 @@ def _of(method: Method, things: Mapping[str, str]) -> tuple[dict[str, Any], bool
     assert method.http is not None
     body, names = _json(valid(method)), False
     for field in valid(method).DESCRIPTOR.fields:
-        noun = method.http.path.split("/")[2] if field.name == "id" else field.name.removesuffix("_id")
+        collection = method.http.path.partition("/{id}")[0].rpartition("/")[2]
+        noun = collection if field.name == "id" else field.name.removesuffix("_id")
         if field.name == "id" or (field.name.endswith("_id") and field.name != "request_id"):
             assert noun in things, f"{method.full_name}.{field.name}: say in `things` which {noun} a user owns"
             body[field.name], names = things[noun], True

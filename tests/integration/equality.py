@@ -112,9 +112,10 @@ class Judge:
         if limit is None or method.auth is Auth.INTERNAL:
             return
         good = right(method, request)
-        told = [plane.call(method, request, good, KEY).limit for plane in (self.rest, self.native)]
         # A peer in the mesh is no client: the edge has counted, and the circuit breaker bounds the rest.
-        yield Cell(method, "limit", str(limit.requests), (*told, "-"))
+        if not limit.is_global:  # how much is left over all edges, only the gateway can say
+            told = [plane.call(method, request, good, KEY).limit for plane in (self.rest, self.native)]
+            yield Cell(method, "limit", str(limit.requests), (*told, "-"))
         over, who = [], Who(CLIENT, right(method, request).scopes) if good.subject else Who()
         for plane in self.few:
             plane.call(method, request, who, KEY)

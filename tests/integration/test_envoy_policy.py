@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from services.contract.model import Method
+    from services.mesh.world import World
     from tests.fakes.peer import Failure
 
 AT_EDGE = [m for m in contract().methods.values() if EDGE in m.callers and m.auth is not Auth.INTERNAL]
@@ -55,8 +57,21 @@ _SUBJECTS = count(5000)
 """Users that no limit has counted yet."""
 
 
+LEAVING = "user-2"
+"""An instance that has said that it will go."""
+
+
 class EdgeAlone(Mesh):
     """An edge whose services are at addresses where a test puts what it wants."""
+
+    def world(self) -> World:
+        """Say where the instances are, and that one is leaving."""
+        world = super().world()
+        places = {
+            service: tuple(replace(each, draining=each.name == LEAVING) for each in instances)
+            for service, instances in world.instances.items()
+        }
+        return replace(world, instances=places)
 
     @contextmanager
     def running(self) -> Iterator[EdgeAlone]:
@@ -162,7 +177,7 @@ class Crowd:
         options = [("grpc.use_local_subchannel_pool", 1)]
         credentials = grpc.ssl_channel_credentials(mesh.authority.cert_pem.encode())
         self._channels = [grpc.secure_channel(mesh.edge.grpc, credentials, options) for _ in range(calls // 100 + 1)]
-        self._calls: list[grpc.CallFuture[Message]] = []
+        self._calls: list[grpc.Future[Message]] = []
         request, answer, scope = valid(method), message_of(method.response), " ".join(method.scopes)
         metadata = [
             (("authorization", f"Bearer {mesh.token(subject=str(next(_SUBJECTS)), scope=scope)}"), (KEY_HEADER, KEY))
@@ -193,8 +208,8 @@ class Crowd:
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EdgeAlone, FakeRooms]]:
-    """The edge, and one instance of each service."""
-    made = EdgeAlone(tmp_path_factory.mktemp("m"), instances=tuple(f"{name}-1" for name in contract().services))
+    """The edge, and one instance of each service; of one service another that is leaving."""
+    made = EdgeAlone(tmp_path_factory.mktemp("m"), instances=(*(f"{name}-1" for name in contract().services), LEAVING))
     with _rooms(made) as rooms:
         yield made, rooms
 
@@ -274,7 +289,15 @@ def test_256_connections_are_made_to_a_service_and_no_more(slow: tuple[EdgeAlone
     assert (heard, connections) == (256, 256)
 
 
-# -- Instances that fail ----------------------------------------------------------------------------------------------
+# -- Instances that leave or fail -------------------------------------------------------------------------------------
+
+
+def test_instance_that_leaves_gets_no_new_call(slow: tuple[EdgeAlone, FakeRooms]) -> None:
+    """It drains: whoever calls its service is answered by the others."""
+    mesh, rooms = slow
+    rooms.heard.clear()
+    assert Crowd(mesh, next(m for m in AT_EDGE if m.name == "GetUser"), 40).reasons() == {"OK": 40}
+    assert {instance for instance, _, _ in rooms.heard} == {"user-1"}
 
 
 @pytest.fixture(scope="module")

@@ -354,7 +354,7 @@ def test_retry_storm_is_held_to_a_fifth_of_the_load(four: tuple[EdgeAlone, FakeR
     _, rooms, edge = four
 
     async def fail(_: str, __: Method) -> None:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.3)  # so that all clients are waiting at the same time
         raise DomainError("UNAVAILABLE")
 
     def client(_: int) -> int:
@@ -368,7 +368,8 @@ def test_retry_storm_is_held_to_a_fifth_of_the_load(four: tuple[EdgeAlone, FakeR
     with ThreadPoolExecutor(100) as pool:
         sent = sum(pool.map(client, range(200)))
     assert sent == 800
-    assert 1.05 < len(rooms.heard) / sent <= 1.2
+    load = len(rooms.heard) / sent
+    assert 1.1 < load <= 1.2
 
 
 # -- Limits -----------------------------------------------------------------------------------------------------------

@@ -114,11 +114,15 @@ def things(rest: Rest, shop: Shop, cast: Cast) -> dict[str, str]:
     refund = rest.call("RefundPayment", body, token=owner.token, key=some_key())["refund"]["id"]
     read = partial(rest.call, "GetOrder", {"id": order["id"]}, token=owner.token)
     until(lambda: read()["order"]["status"] != "STATUS_PENDING", 30)
-    return {
+    found = {
         "users": owner.id, "user": owner.id, "balances": owner.id, "orders": order["id"], "order": order["id"],
         "payments": payment["id"], "payment": payment["id"], "refunds": refund, "notifications": cast.notification,
         "payment-methods": saved, "payment_method": saved,
     }  # fmt: skip
+    if any(method.name == "CreateApiKey" for method in OWNED):
+        made = rest.call("CreateApiKey", {"name": "till"}, token=owner.token, key=some_key())
+        found["keys"] = made["key"]["id"]
+    return found
 
 
 def _of(method: Method, things: Mapping[str, str]) -> tuple[dict[str, Any], bool]:

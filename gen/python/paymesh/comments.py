@@ -322,7 +322,7 @@ COMMENTS: Final[dict[str, str]] = {
     'paymesh.mesh.v1.CircuitBreaker.connections_max': 'Connections at most.',
     'paymesh.mesh.v1.CircuitBreaker.pending_max': 'Requests that wait for a connection at most.',
     'paymesh.mesh.v1.CircuitBreaker.requests_max': 'Requests in flight at most.',
-    'paymesh.mesh.v1.CircuitBreaker.retry_budget_percent': 'Retries in flight at most, in percent of the requests in flight.',
+    'paymesh.mesh.v1.CircuitBreaker.retry_budget_percent': 'Retries in flight at most, in percent of the requests in flight that are none: what a storm adds to the load.',
     'paymesh.mesh.v1.DATA_CLASS_CVV': 'A card verification value: never stored.',
     'paymesh.mesh.v1.DATA_CLASS_PAN': 'A card number: never outside the vault.',
     'paymesh.mesh.v1.DATA_CLASS_PII': 'About a person: masked in logs, traces and audit.',

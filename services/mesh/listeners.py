@@ -9,7 +9,7 @@ from envoy_data_plane.envoy.config.listener import v3 as listener
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
 from envoy_data_plane.envoy.type import v3 as kind
 
-from services.mesh import filters, hardening, refusals, routes, tls, waf
+from services.mesh import filters, hardening, keys, limits, refusals, routes, tls, waf
 from services.mesh.counting import counting
 from services.mesh.node import EDGE
 from services.mesh.resource import address, ads, ms, packed
@@ -78,7 +78,14 @@ def _sound() -> list[hcm.HttpFilter]:
 
 def _admission() -> list[hcm.HttpFilter]:
     """Who is it, is it too much, may they; limits come after the token, by whose subject they count."""
-    return [filters.jwt_by_discovery(), filters.limits_by_route(), filters.deny_by_default(), filters.routing()]
+    return [
+        filters.jwt_by_discovery(),
+        keys.revoked_by_discovery(),
+        filters.limits_by_route(),
+        limits.globally_by_route(),
+        filters.deny_by_default(),
+        filters.routing(),
+    ]
 
 
 def _in_mesh(table: str, chain: list[hcm.HttpFilter]) -> hcm.HttpConnectionManager:

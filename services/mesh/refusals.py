@@ -21,7 +21,7 @@ from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.google.protobuf import Struct
 
 from services.kernel.errors import DomainError
-from services.mesh import waf
+from services.mesh import keys, waf
 from services.mesh.resource import header, packed
 from services.platform import status
 from services.platform.identity import SUBJECT
@@ -84,6 +84,8 @@ _EDGE_REST = (
     # A token for somebody else is refused with 403 by the JWT filter, which leaves the header there; RBAC comes after
     # a good token, which was taken away.
     Refusal(DomainError("UNAUTHENTICATED"), status=403, with_header="authorization", http=401),
+    Refusal(DomainError("UNAUTHENTICATED"), status=403, with_header=keys.HEADER, http=401),
+    Refusal(DomainError("API_KEY_REVOKED"), status=403, details=keys.REFUSED, http=401),
     # Istio asks for no token but lets RBAC miss its subject.
     Refusal(DomainError("UNAUTHENTICATED"), status=403, without_header=SUBJECT, http=401),
     Refusal(DomainError("UNAUTHENTICATED"), status=401),
@@ -97,6 +99,8 @@ _EDGE_REST = (
 EDGE_GRPC = (
     _ATTACK,
     Refusal(DomainError("UNAUTHENTICATED"), status=403, with_header="authorization"),
+    Refusal(DomainError("UNAUTHENTICATED"), status=403, with_header=keys.HEADER),
+    Refusal(DomainError("API_KEY_REVOKED"), status=403, details=keys.REFUSED),
     Refusal(DomainError("UNAUTHENTICATED"), status=403, without_header=SUBJECT),
     Refusal(DomainError("UNAUTHENTICATED"), status=401),
     Refusal(DomainError("SCOPE_MISSING", scope=""), status=403, forbidden=True),

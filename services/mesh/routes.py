@@ -11,7 +11,7 @@ from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from services.contract.descriptors import carries_secret
 from services.contract.model import Auth, RetryOn
 from services.kernel.errors import DomainError
-from services.mesh import filters, hardening
+from services.mesh import filters, hardening, keys, limits
 from services.mesh.clusters import LOCAL
 from services.mesh.node import EDGE
 from services.mesh.refusals import NOT_SENT, forbidden
@@ -45,18 +45,22 @@ _RETRY_WORDS = {
 }
 
 
-def inbound(service: Service) -> route.RouteConfiguration:
-    """Let the callers of each method through to the service beside this Envoy, and nobody else."""
-    health = _forward(HEALTH_CHECK, _action(LOCAL, _HEALTH_TIMEOUT_MS), rbac=filters.allow_peers(HEALTH_CALLERS))
-    routes = [_inbound(method) for method in service.methods]
+def inbound(service: Service, revoked: frozenset[str] = frozenset()) -> route.RouteConfiguration:
+    """Let the callers of each method through to the service beside this Envoy, and nobody else, nor who is revoked."""
+    asking = filters.allow_peers(HEALTH_CALLERS, revoked)
+    health = _forward(HEALTH_CHECK, _action(LOCAL, _HEALTH_TIMEOUT_MS), rbac=asking)
+    routes = [_inbound(method, revoked) for method in service.methods]
+    if service.name == limits.SERVER:
+        edge_alone = filters.allow_peers([EDGE], revoked)
+        routes.append(_forward(limits.ASK, _action(LOCAL, limits.ASK_MS), rbac=edge_alone))
     table = _table(INBOUND, [*routes, health, _elsewhere()])
     # This Envoy says it, or nobody.
     table.response_headers_to_remove = [NOT_SENT]
     return table
 
 
-def _inbound(method: Method) -> route.Route:
-    made = _forward(method.path, _action(LOCAL, method.timeout_ms), rbac=filters.allow_peers(method.callers))
+def _inbound(method: Method, revoked: frozenset[str]) -> route.Route:
+    made = _forward(method.path, _action(LOCAL, method.timeout_ms), rbac=filters.allow_peers(method.callers, revoked))
     # Who the caller is cannot be written into details that are encoded in advance.
     made.metadata = forbidden(DomainError("CALLER_NOT_ALLOWED", caller="of this connection", method=method.full_name))
     return made
@@ -83,7 +87,9 @@ def edge(contract: Contract, origins: frozenset[str] = frozenset()) -> route.Rou
     open_to_all: dict[str, Message] = {filters.JWT: filters.token_ignored()}
     refused = (_unreadable(name, form, open_to_all) for name, form in _FORMS.items())
     pages = [_of_pages(methods, origins, open_to_all)] if origins else []
-    table = _table(EDGE, [*refused, *map(_edge, methods), *pages, _elsewhere(open_to_all)])
+    table = _table(EDGE, [*refused, _ambiguous(open_to_all), *map(_edge, methods), *pages, _elsewhere(open_to_all)])
+    # Where it is taken, it ended at the filter; where it is not, it is nobody's business.
+    table.request_headers_to_remove = [keys.HEADER]
     # Read by the edge's own retries. (Never drop grpc-status here: the transcoder comes after and would say 200.)
     table.response_headers_to_remove = [NOT_SENT]
     return table
@@ -112,11 +118,13 @@ def _of_pages(methods: Iterable[Method], origins: frozenset[str], config: dict[s
 def _edge(method: Method) -> route.Route:
     public = method.auth is Auth.PUBLIC
     config: dict[str, Message] = {
-        filters.JWT: filters.token_ignored() if public else filters.token_required(),
+        filters.JWT: filters.token_ignored() if public else filters.token_required(or_key=method.api_key),
         filters.RBAC: filters.allow_anybody() if public else filters.allow_scopes(method.scopes),
     }
     if method.rate_limit:
         config[filters.LIMIT] = filters.limit(method.rate_limit)
+        if method.rate_limit.is_global:
+            config[limits.GLOBAL] = limits.globally(method, method.rate_limit)
     made = _forward(method.path, _call(method))
     made.typed_per_filter_config = _per_filter(config)
     if carries_secret(method.response):
@@ -134,6 +142,12 @@ def _unreadable(name: str, form: str, config: dict[str, Message]) -> route.Route
         route.HeaderMatcher(name=name, string_match=of_form, invert_match=True),
     ]
     return _answered(f"unreadable {name}", route.RouteMatch(prefix="/", headers=wrong), 400, config)
+
+
+def _ambiguous(config: dict[str, Message]) -> route.Route:
+    """Refuse a call that shows a token and an API key: of two callers at once, neither is believed."""
+    both = [route.HeaderMatcher(name=name, present_match=True) for name in ("authorization", keys.HEADER)]
+    return _answered("two credentials", route.RouteMatch(prefix="/", headers=both), 401, config)
 
 
 def _call(method: Method) -> route.RouteAction:

@@ -7,6 +7,8 @@ TRUST_DOMAIN = "paymesh"
 SUBJECT = "x-paymesh-sub"
 SCOPE = "x-paymesh-scope"
 SESSION = "x-paymesh-sid"
+KEY = "x-paymesh-key"
+"""Id of the API key with which the caller came; it ends at the first service."""
 PREFIX = "x-paymesh-"
 """Every header of ours begins with it; from a client, or a peer that may not pass on identities, all are dropped."""
 PEER = "x-forwarded-client-cert"
@@ -21,3 +23,8 @@ def spiffe_id(service: str, namespace: str = "default") -> str:
 def dns_name(service: str) -> str:
     """Return the DNS name that stands in a service's certificate, for peers that know no URIs."""
     return f"{service}.{TRUST_DOMAIN}.internal"
+
+
+def instance_name(node_id: str, service: str) -> str:
+    """Return the DNS name that stands in the certificate of one instance's Envoy alone, by which it can be revoked."""
+    return f"{node_id}.{dns_name(service)}"

@@ -51,6 +51,11 @@ WALKED_ELSEWHERE = {
     ("POST", "/api/reviews/{id}/decide"),
     ("POST", "/api/bills"),  # of a day that is over: tests/integration/test_bills_served.py
     ("GET", "/api/bills/{bill_id}/differences"),
+    ("POST", "/api/gateway/keys"),  # test_keys.py
+    ("GET", "/api/gateway/keys/user/{user_id}"),
+    ("POST", "/api/gateway/keys/{id}/rotate"),
+    ("POST", "/api/gateway/keys/{id}/revoke"),
+    ("GET", "/.well-known/api-keys.json"),  # test_grpc.py
 }
 """Operations that need more than one person and an operator have, and where they are walked."""
 

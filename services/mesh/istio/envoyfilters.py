@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
-from services.mesh import filters, hardening, waf
+from services.mesh import filters, hardening, limits, waf
 from services.mesh.istio import plane
 from services.mesh.istio.authorization import open_to_clients
-from services.mesh.istio.manifest import Json, document
+from services.mesh.istio.manifest import Json, document, host
 from services.mesh.istio.routing import MESH_PORT
 from services.mesh.node import EDGE
 from services.mesh.refusals import NOT_SENT
@@ -21,6 +22,8 @@ _FIRST = (hardening.HEADERS, hardening.CORS, hardening.COMPRESSION, waf.NAME, "e
 _TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
 _LISTENERS = {"rest": 8443, "grpc": 8444}
 """Ports on which the edge's pods listen."""
+_REFUSED = ("unreadable ", "two credentials")
+"""How the names of routes begin that the edge answers before any other."""
 _REPEATABLE = {"route": {"retry_policy": {"retriable_headers": [{"name": NOT_SENT, "present_match": True}]}}}
 
 
@@ -35,11 +38,15 @@ def edge(contract: Contract) -> Json:
         if listener == "rest":
             patches.append(_filter("GATEWAY", port, _with_file(plane.filter_named(manager, _TRANSCODER))))
         patches += [_filter("GATEWAY", port, plane.filter_named(manager, name)) for name in reversed(first)]
-        # Who is it, is it too much, may they.
+        # Who is it, is it too much (for one edge, for all of them), may they.
+        patches.append(
+            _filter("GATEWAY", port, _asking(contract, plane.filter_named(manager, limits.GLOBAL)), after=filters.JWT)
+        )
         patches.append(_filter("GATEWAY", port, plane.filter_named(manager, filters.LIMIT), after=filters.JWT))
-    unreadable = [route for name, route in plane.edge_routes(contract).items() if name.startswith("unreadable ")]
-    patches += [_patch("HTTP_ROUTE", "GATEWAY", {}, "INSERT_FIRST", route) for route in unreadable]
-    return _envoy_filter(EDGE, EDGE, patches)
+    refused = [route for name, route in plane.edge_routes(contract).items() if name.startswith(_REFUSED)]
+    patches += [_patch("HTTP_ROUTE", "GATEWAY", {}, "INSERT_FIRST", route) for route in refused]
+    # After every other: its limits stand behind a filter that istiod puts there for a RequestAuthentication.
+    return _envoy_filter(EDGE, EDGE, patches, priority=10)
 
 
 def clients(contract: Contract, service: Service) -> Json:
@@ -95,6 +102,15 @@ def sidecar(contract: Contract, service: Service) -> Json:
     return _envoy_filter(service.name, service.name, patches)
 
 
+def _asking(contract: Contract, limiting: Json) -> Json:
+    """Ask in the cluster that istiod makes of the service."""
+    made = copy.deepcopy(limiting)
+    port = contract.services[limits.SERVER].port
+    asked = made["typed_config"]["rate_limit_service"]["grpc_service"]["envoy_grpc"]
+    asked["cluster_name"] = f"outbound|{port}||{host(limits.SERVER)}"
+    return made
+
+
 def _with_file(transcoder: Json) -> Json:
     """Name the file that the ConfigMap is mounted as: the set is too large to stand in every listener."""
     config = {key: value for key, value in transcoder["typed_config"].items() if key != "proto_descriptor_bin"}
@@ -129,6 +145,8 @@ def _patch(to: str, context: str, match: Json, operation: str, value: Json) -> J
     }
 
 
-def _envoy_filter(name: str, app: str, patches: list[Json]) -> Json:
-    spec = {"workloadSelector": {"labels": {"app": app}}, "configPatches": patches}
+def _envoy_filter(name: str, app: str, patches: list[Json], priority: int = 0) -> Json:
+    spec: Json = {"workloadSelector": {"labels": {"app": app}}, "configPatches": patches}
+    if priority:
+        spec["priority"] = priority
     return document("EnvoyFilter", name, spec)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from google.protobuf import descriptor_pool
 
 from services.contract import load
+from services.mesh import keys
 from services.mesh.openapi import errors, operations, schemas
 from services.mesh.openapi.schemas import Json, Side
 
@@ -102,7 +103,14 @@ def _components(contract: model.Contract, methods: list[model.Method]) -> Json:
                 "bearerFormat": "JWT",
                 "description": "The access token of a log-in, valid for 15 minutes. The scopes that a route names must "
                 "all be in it.",
-            }
+            },
+            operations.KEY_SECURITY: {
+                "type": "apiKey",
+                "in": "header",
+                "name": keys.HEADER,
+                "description": "An API key that its user made (POST /api/gateway/keys), in place of a token and never "
+                "beside one. The scopes that a route names must all be the key's.",
+            },
         },
     }
 

@@ -27,7 +27,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INVALID_ARGUMENT: _ErrorReason.ValueType  # 1
     """A field breaks a rule of the contract; google.rpc.BadRequest lists every violation."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 2
-    """No token, or one that is not valid here or not any more."""
+    """No token, or one that is not valid here or not any more; no API key where one is taken; a token and a key at once."""
     ERROR_REASON_SESSION_REVOKED: _ErrorReason.ValueType  # 3
     """The session was ended by a log-out, a new password or an operator."""
     ERROR_REASON_SCOPE_MISSING: _ErrorReason.ValueType  # 4
@@ -66,6 +66,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The path, the query or a header has the form of an attack; refused at the edge, before anything reads it."""
     ERROR_REASON_VERB_NOT_ALLOWED: _ErrorReason.ValueType  # 21
     """The path is there, with other verbs."""
+    ERROR_REASON_API_KEY_REVOKED: _ErrorReason.ValueType  # 22
+    """The API key was revoked, or its time after a rotation is over."""
     ERROR_REASON_USER_NOT_FOUND: _ErrorReason.ValueType  # 101
     """No user of this id that the caller may see."""
     ERROR_REASON_USERNAME_TAKEN: _ErrorReason.ValueType  # 102
@@ -172,6 +174,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Someone else changed the entry in between."""
     ERROR_REASON_LEASE_NOT_FOUND: _ErrorReason.ValueType  # 603
     """The lease ended, or never was."""
+    ERROR_REASON_CONFIG_VALUE_INVALID: _ErrorReason.ValueType  # 604
+    """The mesh reads this entry itself, and could make nothing of the value."""
+    ERROR_REASON_AUTHORITY_PHASE_CONFLICT: _ErrorReason.ValueType  # 605
+    """A change of CA has its order of steps."""
+    ERROR_REASON_MESH_NOT_SETTLED: _ErrorReason.ValueType  # 606
+    """An Envoy lacks what it was to be sent."""
+    ERROR_REASON_API_KEY_NOT_FOUND: _ErrorReason.ValueType  # 701
+    """No API key of this id that the caller may see."""
+    ERROR_REASON_API_KEY_STATUS_CONFLICT: _ErrorReason.ValueType  # 702
+    """The key is not active any more."""
+    ERROR_REASON_API_KEY_LIMIT_REACHED: _ErrorReason.ValueType  # 703
+    """The user has as many keys as may be."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Every reason with which a call can fail.
@@ -185,7 +199,7 @@ ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 ERROR_REASON_INVALID_ARGUMENT: ErrorReason.ValueType  # 1
 """A field breaks a rule of the contract; google.rpc.BadRequest lists every violation."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 2
-"""No token, or one that is not valid here or not any more."""
+"""No token, or one that is not valid here or not any more; no API key where one is taken; a token and a key at once."""
 ERROR_REASON_SESSION_REVOKED: ErrorReason.ValueType  # 3
 """The session was ended by a log-out, a new password or an operator."""
 ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 4
@@ -224,6 +238,8 @@ ERROR_REASON_REQUEST_BLOCKED: ErrorReason.ValueType  # 20
 """The path, the query or a header has the form of an attack; refused at the edge, before anything reads it."""
 ERROR_REASON_VERB_NOT_ALLOWED: ErrorReason.ValueType  # 21
 """The path is there, with other verbs."""
+ERROR_REASON_API_KEY_REVOKED: ErrorReason.ValueType  # 22
+"""The API key was revoked, or its time after a rotation is over."""
 ERROR_REASON_USER_NOT_FOUND: ErrorReason.ValueType  # 101
 """No user of this id that the caller may see."""
 ERROR_REASON_USERNAME_TAKEN: ErrorReason.ValueType  # 102
@@ -330,4 +346,16 @@ ERROR_REASON_CONFIG_VERSION_CONFLICT: ErrorReason.ValueType  # 602
 """Someone else changed the entry in between."""
 ERROR_REASON_LEASE_NOT_FOUND: ErrorReason.ValueType  # 603
 """The lease ended, or never was."""
+ERROR_REASON_CONFIG_VALUE_INVALID: ErrorReason.ValueType  # 604
+"""The mesh reads this entry itself, and could make nothing of the value."""
+ERROR_REASON_AUTHORITY_PHASE_CONFLICT: ErrorReason.ValueType  # 605
+"""A change of CA has its order of steps."""
+ERROR_REASON_MESH_NOT_SETTLED: ErrorReason.ValueType  # 606
+"""An Envoy lacks what it was to be sent."""
+ERROR_REASON_API_KEY_NOT_FOUND: ErrorReason.ValueType  # 701
+"""No API key of this id that the caller may see."""
+ERROR_REASON_API_KEY_STATUS_CONFLICT: ErrorReason.ValueType  # 702
+"""The key is not active any more."""
+ERROR_REASON_API_KEY_LIMIT_REACHED: ErrorReason.ValueType  # 703
+"""The user has as many keys as may be."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

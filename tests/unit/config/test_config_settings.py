@@ -7,7 +7,7 @@ import pytest
 from services.config.settings import ConfigSettings
 from services.platform.settings import SettingsError, load
 
-_NEEDED = {"PAYMESH_DATA": "/tmp/d", "PAYMESH_LISTEN": "unix:/tmp/s", "PAYMESH_ENVOYS": "istio"}
+_NEEDED = {"PAYMESH_DATA": "data", "PAYMESH_LISTEN": "unix:config.sock", "PAYMESH_ENVOYS": "istio"}
 
 
 def _origins(text: str) -> frozenset[str]:

@@ -88,9 +88,9 @@ def mesh() -> Iterator[tuple[ConfigMesh, Sidecar, Edge]]:
         healthy = health.HealthServicer()
         healthy.set("", health_pb2.HealthCheckResponse.SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-        for node in (user, gateway):
-            running.join(node)
-            server.add_insecure_port(f"unix:{node.service_socket}")
+        for sidecar in (user, gateway):
+            running.join(sidecar)
+            server.add_insecure_port(f"unix:{sidecar.service_socket}")
         server.start()
         try:
             running.register(user)

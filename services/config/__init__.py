@@ -10,6 +10,7 @@ Tables     config_entries, config_history, instances, outbox, relay_lease
 Invariants - versions of an entry ascend from 1 without a gap, in the entry, its history and its events
            - only an instance that holds a lease and passed its last checks gets calls; a renewal alone does not prove health
            - an instance is registered by its own service alone
+           - calls are shared as a rollout's entry says, after a restart too; weights never leave a service without an instance
            - a stream gets a node's configuration, and its private key, only with that node's join token
            - config may die and come back at any time: Envoys keep what they have, and get only what changed meanwhile
 """

@@ -72,13 +72,13 @@ def build(settings: ConfigSettings) -> ConfigApp:
     own = settings.envoys == OWN
     # Istio issues its own; what is issued from a CA that nobody else has seen is shown to nobody.
     certificates = IssuedCertificates(pki.load(settings.ca_dir) if own else pki.make_authority())
-    envoys = Envoys(partial(snapshot.make, contract()), certificates)
+    envoys = Envoys(partial(snapshot.make, contract()), certificates, settings.origins)
     registry = LeaseRegistry(envoys, clock)
     probe = GrpcHealthProbe(partial(certificates.of_service, SERVICE) if own else None)
     checks = jobs.HealthChecks(registry, probe, clock)
 
     relay = Relay(SERVICE, database, (OUTBOX, RELAY_LEASE), settings.kafka, clock, unread_max=settings.relay_unread_max)
-    configuration = Configuration(store, RedisEntries(client), clock, relay.nudge)
+    configuration = Configuration(store, RedisEntries(client), envoys, clock, relay.nudge)
     instances = Discovery(store, registry, checks, clock, tuple(contract().services))
     batcher = Batcher(
         {
@@ -94,6 +94,7 @@ def build(settings: ConfigSettings) -> ConfigApp:
     parts: list[Part] = [
         Closing(client.close),
         Closing(database.stop),
+        _Recovery(configuration.recover),
         _Recovery(partial(instances.recover, _own_lease(settings))),
         relay,
         batcher,

@@ -87,6 +87,10 @@ class Mesh(Protocol):
         """Route calls to these endpoints, by service, and to no others."""
         ...
 
+    def show_weights(self, service: str, weights: Mapping[str, int]) -> None:
+        """Share the calls of a service by these weights of instances; none: all are alike."""
+        ...
+
     def show_keys(self, jwks: str) -> None:
         """Verify access tokens with these keys (a JWKS as JSON)."""
         ...

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from services.config.domain import (
+    ROLLOUTS,
     Deregister,
     Entry,
     Health,
@@ -16,8 +18,10 @@ from services.config.domain import (
     SetConfig,
     granted,
     recovered,
+    split,
 )
 from services.kernel.errors import DomainError
+from services.kernel.pages import Page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,20 +29,38 @@ if TYPE_CHECKING:
     from services.config import ports
     from services.config.domain import Answer
     from services.kernel.clock import Clock
-    from services.kernel.pages import Page
 
 C = TypeVar("C")
 R = TypeVar("R")
 
+_SERVICES_MAX = 100
+
 
 class Configuration:
-    """Entries: set in batches, read from the cache."""
+    """Entries: set in batches, read from the cache. Those about rollouts are shown to the mesh."""
 
     def __init__(
-        self, store: ports.Store, cache: ports.EntryCache, clock: Clock, committed: Callable[[], None]
+        self,
+        store: ports.Store,
+        cache: ports.EntryCache,
+        mesh: ports.Mesh,
+        clock: Clock,
+        committed: Callable[[], None],
     ) -> None:
         """Keep entries in ``store``, and at hand in ``cache``; ``committed`` says that there are events to publish."""
-        self._store, self._cache, self._clock, self._committed = store, cache, clock, committed
+        self._store, self._cache, self._mesh = store, cache, mesh
+        self._clock, self._committed = clock, committed
+
+    def recover(self) -> None:
+        """Know again, after a restart, how calls are shared; what a version before this one took unread shares nothing."""
+        for entry in self._store.list_entries(ROLLOUTS, Page(_SERVICES_MAX, "")):
+            with contextlib.suppress(DomainError):
+                self._show([entry])
+
+    def _show(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if shared := split(entry.key, entry.value):
+                self._mesh.show_weights(shared.service, shared.weights)
 
     def set_configs(self, commands: Sequence[SetConfig]) -> list[Entry | DomainError]:
         """Set entries in order, in one transaction; a conflict refuses its own command alone."""
@@ -60,6 +82,7 @@ class Configuration:
                 tx.commit()
         if changes:
             self._cache.put(changes)
+            self._show(changes)
             self._committed()
         return outcomes
 

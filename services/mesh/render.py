@@ -24,8 +24,8 @@ def callees(contract: Contract, node: Node) -> list[Service]:
     return routes.called_by(contract, node.cluster)
 
 
-def of_node(contract: Contract, node: Node) -> list[Message]:
-    """Render what depends on the contract and the node alone: listeners, routes, clusters."""
+def of_node(contract: Contract, node: Node, origins: frozenset[str] = frozenset()) -> list[Message]:
+    """Render what depends on the contract, the node and the setting alone: listeners, routes, clusters."""
     remote = [clusters.remote(service) for service in callees(contract, node)]
     match node:
         case Edge():
@@ -33,7 +33,7 @@ def of_node(contract: Contract, node: Node) -> list[Message]:
                 *remote,
                 listeners.rest(node, contract, descriptor_set()),
                 listeners.grpc(node),
-                routes.edge(contract),
+                routes.edge(contract, origins),
             ]
         case Sidecar():
             service = contract.services[node.service]

@@ -80,13 +80,10 @@ def make(contract: Contract, node: Node, world: World, secrets: Secrets) -> Snap
         InconsistentSnapshotError: a resource names another that is not in the snapshot.
         KeyError: the node is of a service that the contract does not have.
     """
-    places = [
-        _places(service.name, tuple(sorted(world.instances.get(service.name, ()))))
-        for service in render.callees(contract, node)
-    ]
+    places = [_places(service.name, world.places(service.name)) for service in render.callees(contract, node)]
     api_keys = world.api_keys or ApiKeys()
     keys = [_keys(world.jwks, api_keys.jwks), _revoked(api_keys.revoked)] if isinstance(node, Edge) else []
-    return consistent([*_of_node(contract, node), *places, *keys, *_secrets(secrets)])
+    return consistent([*_of_node(contract, node, world.origins), *places, *keys, *_secrets(secrets)])
 
 
 def consistent(resources: Iterable[Packed]) -> Snapshot:
@@ -122,8 +119,8 @@ def _url(kind: type[Message]) -> str:
 
 
 @lru_cache(maxsize=_NODES_MAX)
-def _of_node(contract: Contract, node: Node) -> tuple[Packed, ...]:
-    return tuple(map(pack, render.of_node(contract, node)))
+def _of_node(contract: Contract, node: Node, origins: frozenset[str]) -> tuple[Packed, ...]:
+    return tuple(map(pack, render.of_node(contract, node, origins)))
 
 
 @lru_cache(maxsize=_NODES_MAX)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,8 @@ class Instance:
     address: str
     healthy: bool = True
     draining: bool = False
+    weight: int = 1
+    """Its share of the calls, beside the weights of the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,23 @@ class ApiKeys:
 class World:
     """Instances by service, in any order, and the JWKS (as JSON text) of the issuer of access tokens.
 
-    `api_keys` None: what the gateway says of them is not known yet.
+    `origins` are those whose pages may call the edge from a browser. `weights` by service and instance are there while a
+    release is rolled out. `api_keys` None: what the gateway says of them is not known yet.
     """
 
     instances: Mapping[str, tuple[Instance, ...]] = field(default_factory=lambda: MappingProxyType({}))
     jwks: str = NO_KEYS
     api_keys: ApiKeys | None = None
+    origins: frozenset[str] = frozenset()
+    weights: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: MappingProxyType({}))
+
+    def places(self, service: str) -> tuple[Instance, ...]:
+        """Return the instances of a service that get calls, in order, each with its weight.
+
+        Where there are weights an instance without one gets no calls: it is new, and nobody has let it in yet. But
+        weights never empty a service: when all that have one are gone, the others take over.
+        """
+        found = tuple(sorted(self.instances.get(service, ())))
+        weights = self.weights.get(service, {})
+        weighed = tuple(replace(each, weight=weight) for each in found if (weight := weights.get(each.name, 0)) > 0)
+        return weighed or found

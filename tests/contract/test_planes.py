@@ -214,5 +214,9 @@ def test_services_are_held_to_their_circuit_breaker_and_outlier_rule() -> None:
             outlier = cluster["outlier_detection"]
             assert outlier["consecutive_5xx"] == service.outlier.consecutive_failures
             assert _seconds(outlier["interval"]) * 1000 == service.outlier.interval_ms
+            assert (
+                _seconds(cluster[f"{service.load_balancing}_lb_config"]["slow_start_config"]["slow_start_window"]) == 10
+            )
+            assert cluster["common_lb_config"]["healthy_panic_threshold"]["value"] == 50
             tls = cluster["transport_socket"]["typed_config"]["common_tls_context"]
             assert set(tls["tls_params"].values()) == {"TLSv1_3"}

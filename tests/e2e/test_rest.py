@@ -204,6 +204,8 @@ def _cards(walk: Walk, person: Person) -> None:
     operator = walk.people.operator
     lines = walk.get("/api/ledger/trial-balance", operator)["lines"]
     assert sum(int(each["debits"]["minor_units"]) - int(each["credits"]["minor_units"]) for each in lines) == 0
+    export = walk.post("/api/ledger/exports", {"day": "2026-01-01"}, operator)["export"]
+    assert (export["entries"], len(export["sha256"])) == ("0", 64), "nothing was booked before this project began"
     assert "bills" in walk.get("/api/bills", operator)
     assert "reviews" in walk.get("/api/reviews?all=true", operator)
 

@@ -115,6 +115,7 @@ class FakeMesh:
     def __init__(self) -> None:
         """Begin with nothing shown."""
         self.endpoints: dict[str, list[str]] = {}
+        self.weights: dict[str, dict[str, int]] = {}
         self.keys: list[str] = []
         self.api_keys: list[tuple[str, frozenset[str]]] = []
         self.identities = 0
@@ -122,6 +123,10 @@ class FakeMesh:
     def show_endpoints(self, endpoints: Mapping[str, Sequence[Endpoint]]) -> None:
         """Remember the instances that get calls."""
         self.endpoints = {service: [e.instance for e in found] for service, found in endpoints.items()}
+
+    def show_weights(self, service: str, weights: Mapping[str, int]) -> None:
+        """Remember."""
+        self.weights[service] = dict(weights)
 
     def show_keys(self, jwks: str) -> None:
         """Remember."""

@@ -43,10 +43,15 @@ class _Rendered:
 class Envoys:
     """The world as the Envoys are to see it, and its snapshots. Changes come from any thread."""
 
-    def __init__(self, make: Callable[[Node, World, Secrets], Snapshot], identities: Identities) -> None:
-        """Render with ``make``; the certificates are those of ``identities``."""
+    def __init__(
+        self,
+        make: Callable[[Node, World, Secrets], Snapshot],
+        identities: Identities,
+        origins: frozenset[str] = frozenset(),
+    ) -> None:
+        """Render with ``make``; the certificates are those of ``identities``, pages of ``origins`` may call the edge."""
         self._make, self._identities = make, identities
-        self._world = World()
+        self._world = World(origins=origins)
         self._change = threading.Lock()
         self.generation = 1
         self._rendered: dict[Node, _Rendered] = {}  # a node that comes back with another layout is another node
@@ -71,6 +76,10 @@ class Envoys:
         """Route calls to these endpoints, by service, and to no others."""
         instances = {s: tuple(sorted(Instance(e.instance, e.address) for e in es)) for s, es in endpoints.items()}
         self._turn(lambda world: replace(world, instances=instances))
+
+    def show_weights(self, service: str, weights: Mapping[str, int]) -> None:
+        """Share the calls of a service by these weights of instances; none: all are alike."""
+        self._turn(lambda world: replace(world, weights={**world.weights, service: dict(weights)}))
 
     def show_keys(self, jwks: str) -> None:
         """Verify access tokens with these keys (a JWKS as JSON)."""

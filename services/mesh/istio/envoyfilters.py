@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
-from services.mesh import filters, limits
+from services.mesh import filters, hardening, limits, waf
 from services.mesh.istio import plane
 from services.mesh.istio.authorization import open_to_clients
 from services.mesh.istio.manifest import Json, document, host
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from services.contract.model import Contract, Method, Service
 
 _MANAGER = "envoy.filters.network.http_connection_manager"
-_BUFFER = "envoy.filters.http.buffer"
+_FIRST = (hardening.HEADERS, hardening.CORS, hardening.COMPRESSION, waf.NAME, "envoy.filters.http.buffer")
+"""What comes before the transcoder, in order; a gRPC client meets the last two alone."""
 _TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
 _LISTENERS = {"rest": 8443, "grpc": 8444}
 """Ports on which the edge's pods listen."""
@@ -33,9 +34,10 @@ def edge(contract: Contract) -> Json:
         manager = plane.edge_manager(contract, listener)
         patches.append(_manager("GATEWAY", port, plane.options(manager)))
         # Each is put in front of all others: the last patch is the first filter.
+        first = _FIRST if listener == "rest" else _FIRST[-2:]
         if listener == "rest":
             patches.append(_filter("GATEWAY", port, _with_file(plane.filter_named(manager, _TRANSCODER))))
-        patches.append(_filter("GATEWAY", port, plane.filter_named(manager, _BUFFER)))
+        patches += [_filter("GATEWAY", port, plane.filter_named(manager, name)) for name in reversed(first)]
         # Who is it, is it too much (for one edge, for all of them), may they.
         patches.append(
             _filter("GATEWAY", port, _asking(contract, plane.filter_named(manager, limits.GLOBAL)), after=filters.JWT)
@@ -65,6 +67,7 @@ def _of_edge(route: Json, method: Method) -> Json:
     made: Json = {key: route[key] for key in ("metadata",) if key in route}
     if said:
         made["typed_per_filter_config"] = said
+    made |= {key: route[key] for key in ("response_headers_to_add",) if key in route}
     return made | (_REPEATABLE if method.retry_attempts else {})
 
 

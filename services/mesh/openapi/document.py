@@ -24,7 +24,7 @@ Payments as a service mesh, over REST. Every route is a gRPC method too, with th
 - A call that changes something takes an `Idempotency-Key`: repeat it with the same key after a failure whose outcome
   you do not know, and it counts once.
 - Every error is a google.rpc.Status with one google.rpc.ErrorInfo: decide by its `reason`.
-- A field that is not in these schemas is ignored without a word. Check yours against them."""
+- A field that is not in these schemas is ignored without a word: one that is misspelt counts as absent."""
 
 _KEY: Final[Json] = {
     "name": "Idempotency-Key",

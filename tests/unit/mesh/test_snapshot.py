@@ -122,3 +122,23 @@ def test_retry_after_is_when_the_next_token_comes() -> None:
 def test_repr_of_secrets_shows_no_key() -> None:
     """Logs may hold a repr."""
     assert "key-text" not in repr(replace(SECRETS, key_pem="key-text"))
+
+
+def test_weights_share_the_calls_and_never_empty_a_service() -> None:
+    """An instance without a weight waits outside; when nobody with one is left, those that are there take over."""
+    both = {"risk": (TWO, ONE)}
+    assert World(both, weights={"risk": {"risk-1": 9, "risk-2": 1}}).places("risk") == (
+        replace(ONE, weight=9),
+        replace(TWO, weight=1),
+    )
+    assert World(both, weights={"risk": {"risk-1": 1}}).places("risk") == (ONE,)
+    assert World(both, weights={"risk": {"risk-1": 0, "risk-9": 5}}).places("risk") == (ONE, TWO)
+    assert World(both, weights={"order": {"risk-1": 1}}).places("risk") == (ONE, TWO)
+
+
+def test_weights_change_nothing_but_the_endpoints_of_their_service() -> None:
+    """A step of a rollout is one small resource for each caller: no route, no listener, no cluster is sent again."""
+    both = {"risk": (ONE, TWO)}
+    before = _versions(SIDECAR, World(both))
+    after = _versions(SIDECAR, World(both, weights={"risk": {"risk-1": 3, "risk-2": 1}}))
+    assert _changed(before, after) == {(snapshot.ENDPOINTS, "risk")}

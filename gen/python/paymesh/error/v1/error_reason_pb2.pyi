@@ -62,7 +62,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A page token that this list did not give."""
     ERROR_REASON_BODY_MALFORMED: _ErrorReason.ValueType  # 19
     """The body is not JSON, or not of the shape of the request."""
-    ERROR_REASON_API_KEY_REVOKED: _ErrorReason.ValueType  # 20
+    ERROR_REASON_REQUEST_BLOCKED: _ErrorReason.ValueType  # 20
+    """The path, the query or a header has the form of an attack; refused at the edge, before anything reads it."""
+    ERROR_REASON_VERB_NOT_ALLOWED: _ErrorReason.ValueType  # 21
+    """The path is there, with other verbs."""
+    ERROR_REASON_API_KEY_REVOKED: _ErrorReason.ValueType  # 22
     """The API key was revoked, or its time after a rotation is over."""
     ERROR_REASON_USER_NOT_FOUND: _ErrorReason.ValueType  # 101
     """No user of this id that the caller may see."""
@@ -140,6 +144,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The review's state does not allow this, or its decision does not fit it."""
     ERROR_REASON_REVIEW_NEEDS_SECOND_PERSON: _ErrorReason.ValueType  # 324
     """Who proposed cannot decide."""
+    ERROR_REASON_REVIEW_PROPOSAL_CHANGED: _ErrorReason.ValueType  # 327
+    """Another decision was proposed than the one that was read."""
     ERROR_REASON_BILL_NOT_AVAILABLE: _ErrorReason.ValueType  # 325
     """The provider has no bill of this day yet, or does not answer."""
     ERROR_REASON_BILL_NOT_FOUND: _ErrorReason.ValueType  # 326
@@ -222,7 +228,11 @@ ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 18
 """A page token that this list did not give."""
 ERROR_REASON_BODY_MALFORMED: ErrorReason.ValueType  # 19
 """The body is not JSON, or not of the shape of the request."""
-ERROR_REASON_API_KEY_REVOKED: ErrorReason.ValueType  # 20
+ERROR_REASON_REQUEST_BLOCKED: ErrorReason.ValueType  # 20
+"""The path, the query or a header has the form of an attack; refused at the edge, before anything reads it."""
+ERROR_REASON_VERB_NOT_ALLOWED: ErrorReason.ValueType  # 21
+"""The path is there, with other verbs."""
+ERROR_REASON_API_KEY_REVOKED: ErrorReason.ValueType  # 22
 """The API key was revoked, or its time after a rotation is over."""
 ERROR_REASON_USER_NOT_FOUND: ErrorReason.ValueType  # 101
 """No user of this id that the caller may see."""
@@ -300,6 +310,8 @@ ERROR_REASON_REVIEW_STATUS_CONFLICT: ErrorReason.ValueType  # 323
 """The review's state does not allow this, or its decision does not fit it."""
 ERROR_REASON_REVIEW_NEEDS_SECOND_PERSON: ErrorReason.ValueType  # 324
 """Who proposed cannot decide."""
+ERROR_REASON_REVIEW_PROPOSAL_CHANGED: ErrorReason.ValueType  # 327
+"""Another decision was proposed than the one that was read."""
 ERROR_REASON_BILL_NOT_AVAILABLE: ErrorReason.ValueType  # 325
 """The provider has no bill of this day yet, or does not answer."""
 ERROR_REASON_BILL_NOT_FOUND: ErrorReason.ValueType  # 326

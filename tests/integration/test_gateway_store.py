@@ -37,14 +37,14 @@ def test_bucket_gives_what_it_has_and_fills_evenly(redis_url: str) -> None:
         first, second = RedisQuanta(client, SystemClock()), RedisQuanta(client, SystemClock())
         taken = first.take([(key, limit, 7)])
         assert taken
-        assert taken[0] == [7, 3, 0]
+        assert taken[0] == (7, 3, 0)
         taken = second.take([(key, limit, 7), (f"{key}-other", limit, 1)])
         assert taken
         (granted, left, wait_ms), other = taken
         assert 3 <= granted <= 5, "and what came in between"
         assert left == 0
         assert 0 <= wait_ms <= 100
-        assert other == [1, 9, 0]
+        assert other == (1, 9, 0)
         time.sleep(0.35)
         taken = first.take([(key, limit, 10)])
         assert taken

@@ -66,7 +66,7 @@ def test_reasons_follow_policy() -> None:
         for status, reasons in errors.by_status(contract(), method, has_fields=True).items()
     }
     assert {"IDEMPOTENCY_KEY_MISSING", "INVALID_ARGUMENT", "BALANCE_INSUFFICIENT"} <= found[400]
-    assert found[401] == {"UNAUTHENTICATED", "SESSION_REVOKED"}
+    assert found[401] == {"UNAUTHENTICATED", "SESSION_REVOKED", "API_KEY_REVOKED"}
     assert found[413] == {"REQUEST_TOO_LARGE"}
     assert found[429] == {"RATE_LIMITED", "OVERLOADED"}
 

@@ -2,7 +2,8 @@
 
 Owns       configuration entries and their history; leases of instances and what health checks say of them;
            the xDS server (delta ADS with secrets) and the leaf certificates of all nodes
-Calls      user.GetJwks; grpc.health.v1.Health/Check of every instance, directly with a certificate of its own
+Calls      user.GetJwks, gateway.GetApiKeyTrust; grpc.health.v1.Health/Check of every instance, directly with a certificate
+           of its own
 Publishes  config.changed
 Consumes   -
 Tables     config_entries, config_history, instances, outbox, relay_lease

@@ -14,7 +14,7 @@ from services.config.adapters.certificates import IssuedCertificates
 from services.config.adapters.envoys import Envoys
 from services.config.adapters.health import GrpcHealthProbe
 from services.config.adapters.registry import LeaseRegistry
-from services.config.clients import UserKeys
+from services.config.clients import GatewayKeys, UserKeys
 from services.config.domain import Lease, Name, own
 from services.config.servicer.config import Config
 from services.config.servicer.xds import DeltaDiscovery, XdsServer
@@ -72,7 +72,7 @@ def build(settings: ConfigSettings) -> ConfigApp:
     own = settings.envoys == OWN
     # Istio issues its own; what is issued from a CA that nobody else has seen is shown to nobody.
     certificates = IssuedCertificates(pki.load(settings.ca_dir) if own else pki.make_authority())
-    envoys = Envoys(partial(snapshot.make, contract()), certificates)
+    envoys = Envoys(partial(snapshot.make, contract()), certificates, settings.origins)
     registry = LeaseRegistry(envoys, clock)
     probe = GrpcHealthProbe(partial(certificates.of_service, SERVICE) if own else None)
     checks = jobs.HealthChecks(registry, probe, clock)
@@ -127,4 +127,8 @@ def _token_keys(settings: ConfigSettings, envoys: Envoys) -> list[Part]:
     if not settings.mesh:
         return []
     channel = MeshChannel(settings.mesh)
-    return [Closing(channel.stop), jobs.TokenKeysRefresh(UserKeys(channel), envoys, SystemClock()).every()]
+    return [
+        Closing(channel.stop),
+        jobs.TokenKeysRefresh(UserKeys(channel), envoys, SystemClock()).every(),
+        jobs.ApiKeysRefresh(GatewayKeys(channel), envoys, SystemClock()).every(),
+    ]

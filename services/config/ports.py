@@ -95,6 +95,10 @@ class Mesh(Protocol):
         """Verify access tokens with these keys (a JWKS as JSON)."""
         ...
 
+    def show_api_keys(self, jwks: str, revoked: Collection[str]) -> None:
+        """Take API keys that these keys verify, but for those with the ids ``revoked``."""
+        ...
+
     def show_identities(self) -> None:
         """Serve certificates that were renewed."""
         ...
@@ -125,6 +129,17 @@ class TokenKeys(Protocol):
 
     def jwks(self) -> str:
         """Return the keys as a JWKS in JSON. Raises DomainError when there is no answer."""
+        ...
+
+
+class ApiKeyTrust(Protocol):
+    """Who issues API keys."""
+
+    def api_keys(self) -> tuple[str, frozenset[str]]:
+        """Return what verifies them, as a JWKS in JSON, and the ids of those that are revoked.
+
+        Raises DomainError when there is no answer.
+        """
         ...
 
 

@@ -9,6 +9,7 @@ from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.endpoint import v3 as endpoint
 from envoy_data_plane.envoy.type import v3 as kind
 
+from services.mesh.hardening import BUFFER_BYTES
 from services.mesh.resource import address, ads, http2, ms
 from services.mesh.tls import mesh_client
 
@@ -50,6 +51,7 @@ def remote(service: Service) -> cluster.Cluster:
         eds_cluster_config=cluster.ClusterEdsClusterConfig(eds_config=ads()),
         # An instance that does not take a connection within a second is not there: the next one is asked.
         connect_timeout=ms(1000),
+        per_connection_buffer_limit_bytes=BUFFER_BYTES,
         lb_policy=_BALANCING[service.load_balancing],
         least_request_lb_config=_LEAST_REQUEST if service.load_balancing == "least_request" else None,
         round_robin_lb_config=_ROUND_ROBIN if service.load_balancing == "round_robin" else None,

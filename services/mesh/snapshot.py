@@ -12,6 +12,7 @@ from services.mesh import render
 from services.mesh.consistency import name_of, named_by
 from services.mesh.node import Edge
 from services.mesh.resource import packed
+from services.mesh.world import ApiKeys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -80,8 +81,9 @@ def make(contract: Contract, node: Node, world: World, secrets: Secrets) -> Snap
         KeyError: the node is of a service that the contract does not have.
     """
     places = [_places(service.name, world.places(service.name)) for service in render.callees(contract, node)]
-    keys = [_keys(world.jwks)] if isinstance(node, Edge) else []
-    return consistent([*_of_node(contract, node), *places, *keys, *_secrets(secrets)])
+    api_keys = world.api_keys or ApiKeys()
+    keys = [_keys(world.jwks, api_keys.jwks), _revoked(api_keys.revoked)] if isinstance(node, Edge) else []
+    return consistent([*_of_node(contract, node, world.origins), *places, *keys, *_secrets(secrets)])
 
 
 def consistent(resources: Iterable[Packed]) -> Snapshot:
@@ -117,8 +119,8 @@ def _url(kind: type[Message]) -> str:
 
 
 @lru_cache(maxsize=_NODES_MAX)
-def _of_node(contract: Contract, node: Node) -> tuple[Packed, ...]:
-    return tuple(map(pack, render.of_node(contract, node)))
+def _of_node(contract: Contract, node: Node, origins: frozenset[str]) -> tuple[Packed, ...]:
+    return tuple(map(pack, render.of_node(contract, node, origins)))
 
 
 @lru_cache(maxsize=_NODES_MAX)
@@ -127,8 +129,13 @@ def _places(service: str, instances: tuple[Instance, ...]) -> Packed:
 
 
 @lru_cache(maxsize=4)
-def _keys(jwks: str) -> Packed:
-    return pack(render.of_keys(jwks))
+def _keys(jwks: str, key_jwks: str) -> Packed:
+    return pack(render.of_keys(jwks, key_jwks))
+
+
+@lru_cache(maxsize=4)
+def _revoked(ids: frozenset[str]) -> Packed:
+    return pack(render.of_revoked(ids))
 
 
 @lru_cache(maxsize=_NODES_MAX)

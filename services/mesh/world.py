@@ -29,14 +29,25 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
+class ApiKeys:
+    """What verifies API keys (a JWKS as JSON text), and the ids of those that are refused all the same."""
+
+    jwks: str = NO_KEYS
+    revoked: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """Instances by service, in any order, and the JWKS (as JSON text) of the issuer of access tokens.
 
-    `weights` by service and instance are there while a release is rolled out.
+    `origins` are those whose pages may call the edge from a browser. `weights` by service and instance are there while a
+    release is rolled out. `api_keys` None: what the gateway says of them is not known yet.
     """
 
     instances: Mapping[str, tuple[Instance, ...]] = field(default_factory=lambda: MappingProxyType({}))
     jwks: str = NO_KEYS
+    api_keys: ApiKeys | None = None
+    origins: frozenset[str] = frozenset()
     weights: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: MappingProxyType({}))
 
     def places(self, service: str) -> tuple[Instance, ...]:

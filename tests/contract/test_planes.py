@@ -18,6 +18,7 @@ from services.mesh import golden
 from services.mesh.node import EDGE
 from services.platform import pki
 from services.platform.identity import spiffe_id
+from tests.contract.counted import COUNTED, GLOBAL, counted_by
 
 if TYPE_CHECKING:
     from services.mesh.node import Node
@@ -124,7 +125,7 @@ def test_edge_has_a_method_with_its_policy_or_none_of_it(method: Method, listene
         assert token.get("disabled")
         assert asked == {'{"any": true}'}
     else:
-        assert token.get("requirement_name") == "access"
+        assert token.get("requirement_name") == ("access-or-key" if method.api_key else "access")
         assert all(f'"exact": "{scope}"' in each for each in asked for scope in method.scopes)
         assert all('"x-paymesh-sub"' in each for each in asked)
     _limited_as_stated(route, method)
@@ -135,11 +136,17 @@ def _limited_as_stated(route: dict[str, Any], method: Method) -> None:
     if not method.rate_limit:
         assert said is None
         return
-    (descriptor,) = said["descriptors"]
-    bucket = descriptor["token_bucket"]
-    assert (bucket["max_tokens"], bucket["tokens_per_fill"]) == (method.rate_limit.requests,) * 2
-    assert _seconds(bucket["fill_interval"]) * 1000 == method.rate_limit.per_ms
-    assert [e["key"] for e in descriptor["entries"]] == [{"user": "user", "ip": "remote_address"}[method.rate_limit.by]]
+    for descriptor in said["descriptors"]:
+        bucket = descriptor["token_bucket"]
+        assert (bucket["max_tokens"], bucket["tokens_per_fill"]) == (method.rate_limit.requests,) * 2
+        assert _seconds(bucket["fill_interval"]) * 1000 == method.rate_limit.per_ms
+    assert counted_by(said["descriptors"]) == COUNTED[method.rate_limit.by]
+    over_all = route["typed_per_filter_config"].get(GLOBAL)
+    assert (over_all is not None) == method.rate_limit.is_global
+    if over_all:
+        named = {rule["actions"][0]["generic_key"]["descriptor_value"] for rule in over_all["rate_limits"]}
+        assert named == {method.full_name}
+        assert len(over_all["rate_limits"]) == len(said["descriptors"])
     (after,) = said["response_headers_to_add"]
     assert after["header"]["key"] == "retry-after"
     assert int(after["header"]["value"]) >= 1

@@ -117,6 +117,7 @@ class FakeMesh:
         self.endpoints: dict[str, list[str]] = {}
         self.weights: dict[str, dict[str, int]] = {}
         self.keys: list[str] = []
+        self.api_keys: list[tuple[str, frozenset[str]]] = []
         self.identities = 0
 
     def show_endpoints(self, endpoints: Mapping[str, Sequence[Endpoint]]) -> None:
@@ -130,6 +131,10 @@ class FakeMesh:
     def show_keys(self, jwks: str) -> None:
         """Remember."""
         self.keys.append(jwks)
+
+    def show_api_keys(self, jwks: str, revoked: Collection[str]) -> None:
+        """Remember."""
+        self.api_keys.append((jwks, frozenset(revoked)))
 
     def show_identities(self) -> None:
         """Count."""
@@ -166,7 +171,7 @@ class FakeChecks:
 
 
 class FakeKeys:
-    """The port TokenKeys."""
+    """The ports TokenKeys and ApiKeyTrust."""
 
     def __init__(self) -> None:
         """Nobody answers yet."""
@@ -177,3 +182,7 @@ class FakeKeys:
         if not self.answer:
             raise DomainError("UNAVAILABLE")
         return self.answer
+
+    def api_keys(self) -> tuple[str, frozenset[str]]:
+        """Return what was set, with the key 7 revoked. Raises UNAVAILABLE before."""
+        return self.jwks(), frozenset({"7"})

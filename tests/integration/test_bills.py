@@ -44,7 +44,8 @@ from tests.integration.engines import SQLITE, Engines
 from tests.integration.processes import Processes, together
 from tests.integration.provider_sandbox import ProviderSandbox, eventually
 from tests.unit.payment import test_bills as scenarios
-from tests.unit.payment.test_bills import DAY, NOON, Shop
+from tests.unit.payment import test_exports
+from tests.unit.payment.test_bills import DAY, NEXT, NOON, Shop
 
 SCENARIOS = (
     scenarios.test_bill_that_agrees_leaves_nothing_in_clearing,
@@ -120,6 +121,15 @@ def test_scenario_over_sql(database: Database, scenario: Callable[[Shop], None])
     shop = SqlShop().over(database)
     scenario(shop)
     assert shop.ports.bills.newest(Page(1, "")), "something was imported"
+
+
+def test_journal_over_sql(database: Database) -> None:
+    """The export reads of the database what it reads of fakes, in the order of the chain."""
+    shop = SqlShop().over(database)
+    test_exports.test_journal_of_a_day(shop)
+    links = [int(x["chain_seq"]) for day in (DAY, NEXT) for x in test_exports.journal(shop, day)]
+    assert links == sorted(links)
+    assert len(set(links)) == 3
 
 
 DAMAGES = (

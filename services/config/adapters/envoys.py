@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from services.mesh import snapshot
 from services.mesh.node import Edge
-from services.mesh.world import NO_KEYS, Instance, World
+from services.mesh.world import NO_KEYS, ApiKeys, Instance, World
 from services.platform import failpoint, telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from services.config.domain import Endpoint
     from services.mesh.node import Node
@@ -43,10 +43,15 @@ class _Rendered:
 class Envoys:
     """The world as the Envoys are to see it, and its snapshots. Changes come from any thread."""
 
-    def __init__(self, make: Callable[[Node, World, Secrets], Snapshot], identities: Identities) -> None:
-        """Render with ``make``; the certificates are those of ``identities``."""
+    def __init__(
+        self,
+        make: Callable[[Node, World, Secrets], Snapshot],
+        identities: Identities,
+        origins: frozenset[str] = frozenset(),
+    ) -> None:
+        """Render with ``make``; the certificates are those of ``identities``, pages of ``origins`` may call the edge."""
         self._make, self._identities = make, identities
-        self._world = World()
+        self._world = World(origins=origins)
         self._change = threading.Lock()
         self.generation = 1
         self._rendered: dict[Node, _Rendered] = {}  # a node that comes back with another layout is another node
@@ -79,6 +84,11 @@ class Envoys:
     def show_keys(self, jwks: str) -> None:
         """Verify access tokens with these keys (a JWKS as JSON)."""
         self._turn(lambda world: replace(world, jwks=jwks))
+
+    def show_api_keys(self, jwks: str, revoked: Collection[str]) -> None:
+        """Take API keys that these keys verify, but for those with the ids ``revoked``."""
+        known = ApiKeys(jwks, frozenset(revoked))
+        self._turn(lambda world: replace(world, api_keys=known))
 
     def show_identities(self) -> None:
         """Serve certificates that were renewed."""
@@ -117,8 +127,9 @@ class Envoys:
             generation, world = self.generation, self._world
         if last is not None and last.generation == generation:
             return last
-        # An edge without keys would refuse every token, and a restarted config must not tell it to forget them.
-        if isinstance(node, Edge) and world.jwks == NO_KEYS:
+        # An edge without keys would refuse every token, and a restarted config must not tell it to forget them, nor which
+        # API keys are revoked.
+        if isinstance(node, Edge) and (world.jwks == NO_KEYS or world.api_keys is None):
             rendered = _Rendered(generation, None)
             self._prepare(node, world)
         else:

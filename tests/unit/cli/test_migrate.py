@@ -33,7 +33,7 @@ def test_current_when_migrated(tmp_path: Path) -> None:
 def test_current_when_it_cannot_be_seen() -> None:
     """A database on a server is always asked by Alembic; a service without one has nothing to ask."""
     assert not is_current("order", "mysql+pymysql://order@db/order")
-    assert is_current("gateway", "sqlite:////nowhere/gateway.db")
+    assert is_current("sandbox", "sqlite:////nowhere/sandbox.db")
 
 
 @pytest.mark.parametrize(

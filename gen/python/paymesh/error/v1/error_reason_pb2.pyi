@@ -27,7 +27,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INVALID_ARGUMENT: _ErrorReason.ValueType  # 1
     """A field breaks a rule of the contract; google.rpc.BadRequest lists every violation."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 2
-    """No token, or one that is not valid here or not any more."""
+    """No token, or one that is not valid here or not any more; no API key where one is taken; a token and a key at once."""
     ERROR_REASON_SESSION_REVOKED: _ErrorReason.ValueType  # 3
     """The session was ended by a log-out, a new password or an operator."""
     ERROR_REASON_SCOPE_MISSING: _ErrorReason.ValueType  # 4
@@ -62,6 +62,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A page token that this list did not give."""
     ERROR_REASON_BODY_MALFORMED: _ErrorReason.ValueType  # 19
     """The body is not JSON, or not of the shape of the request."""
+    ERROR_REASON_REQUEST_BLOCKED: _ErrorReason.ValueType  # 20
+    """The path, the query or a header has the form of an attack; refused at the edge, before anything reads it."""
+    ERROR_REASON_VERB_NOT_ALLOWED: _ErrorReason.ValueType  # 21
+    """The path is there, with other verbs."""
+    ERROR_REASON_API_KEY_REVOKED: _ErrorReason.ValueType  # 22
+    """The API key was revoked, or its time after a rotation is over."""
     ERROR_REASON_USER_NOT_FOUND: _ErrorReason.ValueType  # 101
     """No user of this id that the caller may see."""
     ERROR_REASON_USERNAME_TAKEN: _ErrorReason.ValueType  # 102
@@ -168,6 +174,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Someone else changed the entry in between."""
     ERROR_REASON_LEASE_NOT_FOUND: _ErrorReason.ValueType  # 603
     """The lease ended, or never was."""
+    ERROR_REASON_API_KEY_NOT_FOUND: _ErrorReason.ValueType  # 701
+    """No API key of this id that the caller may see."""
+    ERROR_REASON_API_KEY_STATUS_CONFLICT: _ErrorReason.ValueType  # 702
+    """The key is not active any more."""
+    ERROR_REASON_API_KEY_LIMIT_REACHED: _ErrorReason.ValueType  # 703
+    """The user has as many keys as may be."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Every reason with which a call can fail.
@@ -181,7 +193,7 @@ ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 ERROR_REASON_INVALID_ARGUMENT: ErrorReason.ValueType  # 1
 """A field breaks a rule of the contract; google.rpc.BadRequest lists every violation."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 2
-"""No token, or one that is not valid here or not any more."""
+"""No token, or one that is not valid here or not any more; no API key where one is taken; a token and a key at once."""
 ERROR_REASON_SESSION_REVOKED: ErrorReason.ValueType  # 3
 """The session was ended by a log-out, a new password or an operator."""
 ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 4
@@ -216,6 +228,12 @@ ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 18
 """A page token that this list did not give."""
 ERROR_REASON_BODY_MALFORMED: ErrorReason.ValueType  # 19
 """The body is not JSON, or not of the shape of the request."""
+ERROR_REASON_REQUEST_BLOCKED: ErrorReason.ValueType  # 20
+"""The path, the query or a header has the form of an attack; refused at the edge, before anything reads it."""
+ERROR_REASON_VERB_NOT_ALLOWED: ErrorReason.ValueType  # 21
+"""The path is there, with other verbs."""
+ERROR_REASON_API_KEY_REVOKED: ErrorReason.ValueType  # 22
+"""The API key was revoked, or its time after a rotation is over."""
 ERROR_REASON_USER_NOT_FOUND: ErrorReason.ValueType  # 101
 """No user of this id that the caller may see."""
 ERROR_REASON_USERNAME_TAKEN: ErrorReason.ValueType  # 102
@@ -322,4 +340,10 @@ ERROR_REASON_CONFIG_VERSION_CONFLICT: ErrorReason.ValueType  # 602
 """Someone else changed the entry in between."""
 ERROR_REASON_LEASE_NOT_FOUND: ErrorReason.ValueType  # 603
 """The lease ended, or never was."""
+ERROR_REASON_API_KEY_NOT_FOUND: ErrorReason.ValueType  # 701
+"""No API key of this id that the caller may see."""
+ERROR_REASON_API_KEY_STATUS_CONFLICT: ErrorReason.ValueType  # 702
+"""The key is not active any more."""
+ERROR_REASON_API_KEY_LIMIT_REACHED: ErrorReason.ValueType  # 703
+"""The user has as many keys as may be."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -126,6 +126,11 @@ class PaymentServiceStub:
 
     Never fails by itself.
     """
+    ExportLedger: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ExportLedgerRequest, _payment_service_pb2.ExportLedgerResponse]
+    """Writes the ledger's entries of a day, for the books of a company, into the file store.
+
+    The same day again makes the same file. A day that is not over, by 10 minutes, fails with INVALID_ARGUMENT.
+    """
     SavePaymentMethod: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.SavePaymentMethodRequest, _payment_service_pb2.SavePaymentMethodResponse]
     """Keeps a card of one's own: its number goes into the vault, and what is kept elsewhere is a token.
 
@@ -277,6 +282,11 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     """Adds up the whole ledger by kind of account and currency; debits and credits are equal in each currency.
 
     Never fails by itself.
+    """
+    ExportLedger: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ExportLedgerRequest, _payment_service_pb2.ExportLedgerResponse]  # type: ignore[assignment]
+    """Writes the ledger's entries of a day, for the books of a company, into the file store.
+
+    The same day again makes the same file. A day that is not over, by 10 minutes, fails with INVALID_ARGUMENT.
     """
     SavePaymentMethod: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.SavePaymentMethodRequest, _payment_service_pb2.SavePaymentMethodResponse]  # type: ignore[assignment]
     """Keeps a card of one's own: its number goes into the vault, and what is kept elsewhere is a token.
@@ -516,6 +526,17 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Adds up the whole ledger by kind of account and currency; debits and credits are equal in each currency.
 
         Never fails by itself.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportLedger(
+        self,
+        request: _payment_service_pb2.ExportLedgerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.ExportLedgerResponse, _abc.Awaitable[_payment_service_pb2.ExportLedgerResponse]]:
+        """Writes the ledger's entries of a day, for the books of a company, into the file store.
+
+        The same day again makes the same file. A day that is not over, by 10 minutes, fails with INVALID_ARGUMENT.
         """
 
     @_abc_1.abstractmethod

@@ -29,14 +29,14 @@ def cert(
         raise CommandError(Exit.BAD_INPUT, f"--as {as_!r}: lower-case letters, digits and dashes, a letter first.")
     folder = Folder(data or default_folder())
     try:
-        authority = pki.load(folder.pki)
+        trust = pki.load_trust(folder.pki)
     except (OSError, ValueError) as error:
         raise CommandError(Exit.NOT_FOUND, f"There is no usable CA in {folder.pki}: {error}") from None
-    leaf = authority.issue(as_)
+    leaf = trust.issuer.issue(as_)
     out.mkdir(mode=0o700, parents=True, exist_ok=True)
     files = {"cert": out / "cert.pem", "key": out / "key.pem", "ca": out / "ca.pem"}
     write_private(files["cert"], leaf.cert_pem)
     write_private(files["key"], leaf.key_pem)
-    write_private(files["ca"], authority.cert_pem)
+    write_private(files["ca"], trust.pem)
     said = {name: str(path) for name, path in files.items()} | {"not_after": leaf.not_after.isoformat()}
     print(json.dumps(said) if json_ else "\n".join(f"{name:<10} {value}" for name, value in said.items()))

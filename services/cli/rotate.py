@@ -17,12 +17,18 @@ from services.cli.migrate import given
 def rotate(
     data: Annotated[Path | None, typer.Option(help="Folder of the mesh.")] = None,
     *,
+    ca: Annotated[bool, typer.Option("--ca", help="A new CA for the mesh instead, which must run.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """Make a new key-encryption key and a new data key for the card vault.
 
     Every key is wrapped anew here; cards move to the new data key within minutes, by the payment service.
+    With --ca: trust a new CA beside the old one, issue by it, drop the old one. Each step waits for every Envoy;
+    one that was interrupted is gone on with. Clients outside read DIR/pki/ca.pem again.
     """
+    if ca:
+        _rotate_ca(Folder(data or default_folder()), as_json=json_)
+        return
     from services.payment.adapters.vault import CardVault, FileKeys  # noqa: PLC0415 - heavy imports late
     from services.payment.ports.cards import Rotation, VaultUnusable  # noqa: PLC0415
     from services.payment.store import SqlCards  # noqa: PLC0415
@@ -43,3 +49,10 @@ def rotate(
         database.stop()
     said = {"keys_wrapped_anew": wrapped, "data_key": data_key}
     print(json.dumps(said) if json_ else f"{wrapped} keys are wrapped anew; cards move to {data_key}")
+
+
+def _rotate_ca(folder: Folder, *, as_json: bool) -> None:
+    from services.cli.authority import change_authority  # noqa: PLC0415
+
+    authority = change_authority(folder, lambda phase: None if as_json else print(phase, flush=True))
+    print(json.dumps(authority) if as_json else f"the CA is {authority['fingerprints'][0]}")

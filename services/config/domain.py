@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from services.kernel.errors import DomainError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping, Sequence
 
 LEASE_S = 15.0
 """How long an instance is known without a renewal; services renew every 5 s."""
@@ -34,6 +35,20 @@ class Health(StrEnum):
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"
     DRAINING = "draining"
+
+
+class Phase(StrEnum):
+    """How far a change to a new CA is."""
+
+    STABLE = "stable"
+    TRUSTING_BOTH = "trusting_both"
+    ISSUING_NEW = "issuing_new"
+
+    @property
+    def following(self) -> Phase:
+        """The phase that comes next."""
+        order = tuple(Phase)
+        return order[(order.index(self) + 1) % len(order)]
 
 
 class Answer(StrEnum):
@@ -160,6 +175,45 @@ def _own_service(name: Name, caller: str, method: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class RotateAuthority:
+    """A command: bring a change of CA to the phase ``to``."""
+
+    to: Phase
+
+    def check(self, present: Phase, waiting: Sequence[str]) -> None:
+        """Every step follows the one before, and waits for every Envoy to have what that brought.
+
+        Raises AUTHORITY_PHASE_CONFLICT or MESH_NOT_SETTLED.
+        """
+        if self.to is not present.following:
+            raise DomainError("AUTHORITY_PHASE_CONFLICT", phase=present.name)
+        if waiting:
+            raise DomainError("MESH_NOT_SETTLED", nodes=" ".join(waiting))
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """The CA: how far a change is, which CAs are trusted (the one that signs first), which Envoys lack that."""
+
+    phase: Phase
+    fingerprints: tuple[str, ...]
+    waiting: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """An Envoy as config serves it; ``refusals`` are complaints by resource, ``not_rendered`` a fault of ours."""
+
+    id: str
+    connected: bool
+    settled: bool
+    refusals: Mapping[str, str]
+    not_rendered: str = ""
+    revoked: bool = False
+    certificate_ends_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceHealth:
     """How many instances of a service serve, of how many that hold a lease."""
 
@@ -233,3 +287,37 @@ class SetConfig:
         if self.expected_version not in {0, version}:
             raise DomainError("CONFIG_VERSION_CONFLICT", key=self.key, version=version)
         return Entry(self.key, self.value, version + 1, self.subject, now_ms)
+
+
+REVOKED = "mesh.revoked"
+"""The entry that names who is shut out of the mesh: services, or instances such as `payment-2`, apart by spaces."""
+REVOKED_MAX = 100
+_SHUT_OUT = re.compile(r"(?P<service>[a-z][a-z-]*?)(-[0-9]{1,5})?")
+CONFIG = "config"
+LOG_LEVEL = "log.level"
+"""The entry that every service takes its log level from; `log.level.payment` is payment's own and goes before."""
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+def check_value(key: str, value: str, services: Container[str]) -> None:
+    """Check what the mesh itself reads; ``services`` are those that there are. Raises CONFIG_VALUE_INVALID."""
+    rule = ""
+    if key == REVOKED:
+        rule = _revocation_fault(value, services)
+    elif key == LOG_LEVEL or key.removeprefix(f"{LOG_LEVEL}.") in services:
+        rule = "" if value in LOG_LEVELS else f"one of {', '.join(LOG_LEVELS)}"
+    if rule:
+        raise DomainError("CONFIG_VALUE_INVALID", key=key, rule=rule)
+
+
+def _revocation_fault(value: str, services: Container[str]) -> str:
+    names = value.split()
+    named = [match["service"] if (match := _SHUT_OUT.fullmatch(name)) else "" for name in names]
+    if len(names) > REVOKED_MAX or not all(service in services for service in named):
+        return f"at most {REVOKED_MAX} services, or instances such as payment-2, apart by spaces"
+    return "config itself tells the mesh who is shut out" if CONFIG in named else ""
+
+
+def revoked_names(entry: Entry | None) -> frozenset[str]:
+    """Who is shut out."""
+    return frozenset(entry.value.split()) if entry else frozenset()

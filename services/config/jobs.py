@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from services.config import usecases
 from services.config.domain import CHECK_S
 from services.kernel.errors import DomainError
-from services.platform import telemetry
+from services.platform import follow, telemetry
 from services.platform.jobs import Every
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ _KEYS_FIRST_S = 0.25
 API_KEYS_S = 0.5
 API_KEYS_WAIT_S = 15.0
 _NO_KEYS = '{"keys":[]}'
-RENEW_S = 300.0
-"""How often certificates are looked at; half of their life is 12 hours."""
+_LOOKS = 20
+"""How often certificates are looked at in their life; they are issued again after half of it."""
 
 
 class HealthChecks:
@@ -178,7 +178,7 @@ def lease_expiry(discovery: usecases.Discovery, batcher: Batcher) -> Every:
     return Every(EXPIRE_S, expire, "leases")
 
 
-def certificate_renewal(certificates: ports.Certificates, mesh: ports.Mesh) -> Every:
+def certificate_renewal(certificates: ports.Certificates, mesh: ports.Mesh, life_s: int) -> Every:
     """Issue certificates again at half of their life."""
 
     def renew() -> None:
@@ -186,4 +186,15 @@ def certificate_renewal(certificates: ports.Certificates, mesh: ports.Mesh) -> E
             telemetry.log.info("certificates.renewed")
             mesh.show_identities()
 
-    return Every(RENEW_S, renew, "certificates")
+    return Every(life_s / _LOOKS, renew, "certificates")
+
+
+def own_log_level(configuration: usecases.Configuration, service: str) -> Every:
+    """Follow the log level that is set for config itself, which asks no other."""
+    follower = follow.LogLevel(service)
+
+    def look() -> None:
+        for entry in configuration.newer(follower.known):
+            follower.take(entry.key, entry.value, entry.version)
+
+    return Every(EXPIRE_S, look, "log-level")

@@ -8,7 +8,7 @@ import orjson
 
 from paymesh.config.v1 import config_event_pb2, config_pb2
 from paymesh.config.v1 import config_service_pb2 as pb
-from services.config.domain import LEASE_S, Deregister, Health, Name, Register, SetConfig
+from services.config.domain import LEASE_S, Deregister, Health, Name, Phase, Register, RotateAuthority, SetConfig
 from services.platform.wire import timestamp
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from paymesh.gateway.v1 import gateway_service_pb2 as gateway_pb
     from paymesh.user.v1 import user_pb2 as user_types
     from paymesh.user.v1 import user_service_pb2 as user_pb
-    from services.config.domain import Entry, Lease, ServiceHealth
+    from services.config.domain import Authority, Entry, Lease, NodeState, ServiceHealth
     from services.kernel.clock import Clock
     from services.platform.interceptor import Call
 
@@ -27,6 +27,14 @@ _HEALTH = {
     Health.UNHEALTHY: config_pb2.Instance.HEALTH_UNHEALTHY,
     Health.DRAINING: config_pb2.Instance.HEALTH_DRAINING,
 }
+
+
+_PHASE = {
+    Phase.STABLE: config_pb2.Authority.PHASE_STABLE,
+    Phase.TRUSTING_BOTH: config_pb2.Authority.PHASE_TRUSTING_BOTH,
+    Phase.ISSUING_NEW: config_pb2.Authority.PHASE_ISSUING_NEW,
+}
+_PHASE_OF = {there: here for here, there in _PHASE.items()}
 
 
 def set_config(request: pb.SetConfigRequest, call: Call) -> SetConfig:
@@ -58,6 +66,16 @@ def entry(found: Entry) -> config_pb2.ConfigEntry:
         updated_by=found.updated_by,
         update_time=timestamp(found.update_ms),
     )
+
+
+def known(request: pb.WatchConfigRequest) -> dict[str, int]:
+    """Read which versions a caller has, by key."""
+    return {each.key: each.version for each in request.known}
+
+
+def watched(found: Sequence[Entry]) -> pb.WatchConfigResponse:
+    """Render what is newer."""
+    return pb.WatchConfigResponse(entries=[entry(e) for e in found])
 
 
 def entries(found: Sequence[Entry], next_page_token: str) -> pb.ListConfigResponse:
@@ -108,6 +126,35 @@ def _jwks(found: Iterable[user_types.Jwk | gateway_types.ApiKeyJwk]) -> str:
     keys = [{"kty": k.kty, "crv": k.crv, "x": k.x, "y": k.y, "kid": k.kid, "use": k.use, "alg": k.alg} for k in found]
     # In a stable order of names: equal keys are equal text, and change nothing at the edge.
     return orjson.dumps({"keys": keys}, option=orjson.OPT_SORT_KEYS).decode() if keys else ""
+
+
+def rotate_authority(request: pb.RotateAuthorityRequest) -> RotateAuthority:
+    """Read a command."""
+    return RotateAuthority(_PHASE_OF[request.phase])
+
+
+def authority(found: Authority) -> config_pb2.Authority:
+    """Render the CA."""
+    return config_pb2.Authority(phase=_PHASE[found.phase], fingerprints=found.fingerprints, waiting=found.waiting)
+
+
+def nodes(found: Sequence[NodeState], next_page_token: str) -> pb.ListNodesResponse:
+    """Render a page."""
+    return pb.ListNodesResponse(nodes=map(_node, found), next_page_token=next_page_token)
+
+
+def _node(found: NodeState) -> config_pb2.MeshNode:
+    refusal = config_pb2.MeshNode.Refusal
+    ends = found.certificate_ends_ms
+    return config_pb2.MeshNode(
+        id=found.id,
+        connected=found.connected,
+        settled=found.settled,
+        refusals=[refusal(resource=name, complaint=said) for name, said in sorted(found.refusals.items())],
+        not_rendered=found.not_rendered,
+        revoked=found.revoked,
+        certificate_expire_time=timestamp(ends) if ends else None,
+    )
 
 
 def mesh_health(found: Sequence[ServiceHealth]) -> pb.GetMeshHealthResponse:

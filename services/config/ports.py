@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from services.config.domain import Answer, Endpoint, Entry, Lease, Name
+    from services.config.domain import Answer, Endpoint, Entry, Lease, Name, NodeState, Phase
     from services.kernel.pages import Page
 
 
@@ -103,6 +103,36 @@ class Mesh(Protocol):
         """Serve certificates that were renewed."""
         ...
 
+    def show_revoked(self, names: frozenset[str]) -> None:
+        """Shut out services, and instances by their node id: nobody takes their calls, nobody calls them."""
+        ...
+
+
+class Nodes(Protocol):
+    """The Envoys, as they are served."""
+
+    def states(self) -> Sequence[NodeState]:
+        """Return every Envoy that may join, by id."""
+        ...
+
+
+class Authorities(Protocol):
+    """The CA, and its change to a new one. What was begun survives a kill."""
+
+    @property
+    def phase(self) -> Phase:
+        """How far a change is."""
+        ...
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """SHA-256 of each CA that is trusted; the one that signs first."""
+        ...
+
+    def advance(self) -> None:
+        """Take the next step, and issue and trust by it."""
+        ...
+
 
 class HealthProbe(Protocol):
     """Asks an instance how it is."""
@@ -148,4 +178,8 @@ class Certificates(Protocol):
 
     def renew(self) -> bool:
         """Forget those past half of their life; whether there were any."""
+        ...
+
+    def ends_ms(self, node_id: str) -> int:
+        """When the certificate of an Envoy ends, in milliseconds since 1970 UTC; 0: it has none."""
         ...

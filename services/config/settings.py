@@ -24,6 +24,12 @@ class ConfigSettings(ServiceSettings):
         "Address on which every Envoy of the mesh is served, in plaintext: a unix socket in a folder of mode 0700.", ""
     )
     ca_dir: Path = setting("Folder with the mesh's CA: ca.pem and ca.key, as `paymesh cert` makes them.", _NOWHERE)
+    leaf_life_s: int = setting(
+        "Seconds that a certificate of an Envoy is valid; it is issued again at half of them.",
+        86_400,
+        low=10,
+        high=86_400,
+    )
     join_tokens: Path = setting(
         "JSON file {node id: SHA-256 of its join token in hex}; read again when it changes.", _NOWHERE
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from services.config.domain import (
+    REVOKED,
     ROLLOUTS,
+    Authority,
     Deregister,
     Entry,
     Health,
@@ -16,18 +19,20 @@ from services.config.domain import (
     Register,
     ServiceHealth,
     SetConfig,
+    check_value,
     granted,
     recovered,
+    revoked_names,
     split,
 )
 from services.kernel.errors import DomainError
 from services.kernel.pages import Page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
     from services.config import ports
-    from services.config.domain import Answer
+    from services.config.domain import Answer, NodeState, RotateAuthority
     from services.kernel.clock import Clock
 
 C = TypeVar("C")
@@ -43,24 +48,24 @@ class Configuration:
         self,
         store: ports.Store,
         cache: ports.EntryCache,
-        mesh: ports.Mesh,
         clock: Clock,
         committed: Callable[[], None],
+        mesh: ports.Mesh,
+        services: Container[str],
     ) -> None:
-        """Keep entries in ``store``, and at hand in ``cache``; ``committed`` says that there are events to publish."""
-        self._store, self._cache, self._mesh = store, cache, mesh
-        self._clock, self._committed = clock, committed
+        """Keep entries in ``store``, and at hand in ``cache``; ``committed`` says that there are events to publish.
+
+        What the mesh itself reads is shown to ``mesh``; it may name ``services``.
+        """
+        self._store, self._cache, self._clock, self._committed = store, cache, clock, committed
+        self._mesh, self._services = mesh, services
 
     def recover(self) -> None:
-        """Know again, after a restart, how calls are shared; what a version before this one took unread shares nothing."""
+        """Show the mesh, after a restart, what it read before; what a version before this one took unread is passed over."""
+        self._mesh.show_revoked(revoked_names(self._store.entry(REVOKED)))
         for entry in self._store.list_entries(ROLLOUTS, Page(_SERVICES_MAX, "")):
             with contextlib.suppress(DomainError):
-                self._show([entry])
-
-    def _show(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            if shared := split(entry.key, entry.value):
-                self._mesh.show_weights(shared.service, shared.weights)
+                self._mesh_reads([entry])
 
     def set_configs(self, commands: Sequence[SetConfig]) -> list[Entry | DomainError]:
         """Set entries in order, in one transaction; a conflict refuses its own command alone."""
@@ -70,6 +75,7 @@ class Configuration:
             present = tx.entries({command.key for command in commands})
 
             def apply(command: SetConfig) -> Entry:
+                check_value(command.key, command.value, self._services)
                 before = present.get(command.key)
                 after = present[command.key] = command.applied(before, now)
                 if after is not before:
@@ -82,9 +88,17 @@ class Configuration:
                 tx.commit()
         if changes:
             self._cache.put(changes)
-            self._show(changes)
+            self._mesh_reads(changes)
             self._committed()
         return outcomes
+
+    def _mesh_reads(self, changes: Sequence[Entry]) -> None:
+        shut_out = [entry for entry in changes if entry.key == REVOKED]
+        if shut_out:
+            self._mesh.show_revoked(revoked_names(shut_out[-1]))
+        for entry in changes:
+            if shared := split(entry.key, entry.value):
+                self._mesh.show_weights(shared.service, shared.weights)
 
     def get_config(self, key: str) -> Entry:
         """Read an entry. Raises CONFIG_NOT_FOUND."""
@@ -95,6 +109,11 @@ class Configuration:
                 raise DomainError("CONFIG_NOT_FOUND", key=key)
             self._cache.put([entry])
         return entry
+
+    def newer(self, known: Mapping[str, int]) -> list[Entry]:
+        """Entries that have a newer version than is known."""
+        found = [self._cache.get(key) or self._store.entry(key) for key in known]
+        return [entry for entry in found if entry is not None and entry.version > known[entry.key]]
 
     def list_configs(self, prefix: str, page: Page) -> tuple[Sequence[Entry], str]:
         """One page of the entries by key, and the token of the next."""
@@ -212,6 +231,53 @@ class Discovery:
             ServiceHealth(s, sum(lease.health is Health.HEALTHY for lease in found), len(found))
             for s, found in held.items()
         ]
+
+
+class Trust:
+    """The Envoys and the CA that they trust: its change to a new one waits for all of them at every step."""
+
+    def __init__(
+        self,
+        authorities: ports.Authorities | None,
+        certificates: ports.Certificates,
+        nodes: ports.Nodes,
+        mesh: ports.Mesh,
+    ) -> None:
+        """Change the CA of ``authorities``; None: somebody else issues the certificates of this mesh."""
+        self._authorities, self._certificates = authorities, certificates
+        self._nodes, self._mesh = nodes, mesh
+
+    def rotate_authorities(self, commands: Sequence[RotateAuthority]) -> list[Authority | DomainError]:
+        """Take steps, each on its own; one that was taken already changes nothing."""
+        return [_outcome(self._rotate, command) for command in commands]
+
+    def _rotate(self, command: RotateAuthority) -> Authority:
+        authorities = self._known()
+        if authorities.phase is not command.to:
+            command.check(authorities.phase, self._waiting())
+            authorities.advance()
+            self._mesh.show_identities()
+        return self.get_authority()
+
+    def get_authority(self) -> Authority:
+        """How far a change is, and which Envoys lack what it brought last. Raises UNAVAILABLE."""
+        authorities = self._known()
+        return Authority(authorities.phase, authorities.fingerprints, self._waiting())
+
+    def list_nodes(self, page: Page) -> tuple[Sequence[NodeState], str]:
+        """One page of the Envoys by id, and the token of the next."""
+        found = [node for node in self._nodes.states() if node.id > page.after][: page.limit]
+        ends = self._certificates.ends_ms
+        return page.cut([replace(node, certificate_ends_ms=ends(node.id)) for node in found], lambda node: node.id)
+
+    def _known(self) -> ports.Authorities:
+        if self._authorities is None:
+            raise DomainError("UNAVAILABLE")
+        return self._authorities
+
+    def _waiting(self) -> tuple[str, ...]:
+        """Envoys that lack something. One that is shut out is told nothing more, and is not waited for."""
+        return tuple(node.id for node in self._nodes.states() if not (node.settled or node.revoked))
 
 
 def note_check(registry: ports.Registry, name: Name, address: str, answer: Answer) -> Lease | None:

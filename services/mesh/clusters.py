@@ -128,9 +128,18 @@ def _health(instance: Instance) -> core.HealthStatus:
     return core.HealthStatus.HEALTHY if instance.healthy else core.HealthStatus.UNHEALTHY
 
 
+def budget_percent(limits: CircuitBreaker) -> float:
+    """The retry budget in Envoy's words.
+
+    Envoy counts the repeats among what is in flight: 20 of 120 are 20 % more than the 100 that the callers asked for.
+    """
+    stated = limits.retry_budget_percent
+    return round(100 * stated / (100 + stated), 2)
+
+
 def _breaker(limits: CircuitBreaker) -> cluster.CircuitBreakers:
     budget = cluster.CircuitBreakersThresholdsRetryBudget(
-        budget_percent=kind.Percent(value=float(limits.retry_budget_percent)),
+        budget_percent=kind.Percent(value=budget_percent(limits)),
         # With one call in flight a percentage is nothing: that many retries are always allowed.
         min_retry_concurrency=3,
     )

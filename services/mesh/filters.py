@@ -23,6 +23,8 @@ from envoy_data_plane.envoy.extensions.filters.http.router import v3 as router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
 from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation import v3 as early
 from envoy_data_plane.envoy.extensions.matching.common_inputs.ssl import v3 as ssl
+from envoy_data_plane.envoy.extensions.rbac.principals.mtls_authenticated import v3 as mtls
+from envoy_data_plane.envoy.extensions.transport_sockets.tls import v3 as tls
 from envoy_data_plane.envoy.type import v3 as kind
 from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.xds.core import v3 as xds_core
@@ -31,7 +33,7 @@ from envoy_data_plane.xds.type.matcher import v3 as xds
 from services.mesh import keys
 from services.mesh.limits import counted_by
 from services.mesh.resource import ads, extension, header, http_filter, ms, packed
-from services.platform.identity import PREFIX, SCOPE, SESSION, SUBJECT, spiffe_id
+from services.platform.identity import PREFIX, SCOPE, SESSION, SUBJECT, instance_name, spiffe_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -140,20 +142,31 @@ def allow_anybody() -> rbac.RbacPerRoute:
     return _allow(rules.Principal(any=True))
 
 
-def allow_peers(services: Iterable[str]) -> rbac.RbacPerRoute:
-    """Let these services take a route, by the identity in their certificate.
+def allow_peers(services: Iterable[str], revoked: frozenset[str] = frozenset()) -> rbac.RbacPerRoute:
+    """Let these services take a route, by the identity in their certificate; not who is ``revoked``.
 
     Said by the route and not by the listener, so that a revocation also reaches connections that are open.
     """
-    return _allow(
-        *(
-            rules.Principal(
-                authenticated=rules.PrincipalAuthenticated(
-                    principal_name=matcher.StringMatcher(exact=spiffe_id(service))
-                )
-            )
-            for service in sorted(services)
-        )
+    return _allow(*(_peer(service, revoked) for service in sorted(set(services) - revoked)))
+
+
+def _peer(service: str, revoked: frozenset[str]) -> rules.Principal:
+    """Whoever is of the service, by the URI in the certificate, and none of its revoked instances, by a DNS name."""
+    of_service = rules.Principal(
+        authenticated=rules.PrincipalAuthenticated(principal_name=matcher.StringMatcher(exact=spiffe_id(service)))
+    )
+    shut_out = [name for name in sorted(revoked) if name.rpartition("-")[0] == service]
+    if not shut_out:
+        return of_service
+    others = [rules.Principal(not_id=_instance(name, service)) for name in shut_out]
+    return rules.Principal(and_ids=rules.PrincipalSet(ids=[of_service, *others]))
+
+
+def _instance(name: str, service: str) -> rules.Principal:
+    exact = matcher.StringMatcher(exact=instance_name(name, service))
+    wanted = tls.SubjectAltNameMatcher(san_type=tls.SubjectAltNameMatcherSanType.DNS, matcher=exact)
+    return rules.Principal(
+        custom=extension("envoy.rbac.principals.mtls_authenticated", mtls.Config(san_matcher=wanted))
     )
 
 

@@ -25,7 +25,7 @@ def callees(contract: Contract, node: Node) -> list[Service]:
 
 
 def of_node(contract: Contract, node: Node, origins: frozenset[str] = frozenset()) -> list[Message]:
-    """Render what depends on the contract, the node and the setting alone: listeners, routes, clusters."""
+    """Render what depends on the contract, the node and the setting alone: listeners, routes, clusters; not of_callers()."""
     remote = [clusters.remote(service) for service in callees(contract, node)]
     match node:
         case Edge():
@@ -42,9 +42,13 @@ def of_node(contract: Contract, node: Node, origins: frozenset[str] = frozenset(
                 clusters.local(node.service_socket),
                 listeners.inbound(node, service),
                 listeners.outbound(node),
-                routes.inbound(service),
                 routes.outbound(contract, service.name),
             ]
+
+
+def of_callers(contract: Contract, service: str, revoked: frozenset[str]) -> Message:
+    """Render who may call which method of the service beside a sidecar. Apart from the rest: revocations change it."""
+    return routes.inbound(contract.services[service], revoked)
 
 
 def of_instances(service: str, instances: tuple[Instance, ...]) -> Message:

@@ -45,20 +45,22 @@ _RETRY_WORDS = {
 }
 
 
-def inbound(service: Service) -> route.RouteConfiguration:
-    """Let the callers of each method through to the service beside this Envoy, and nobody else."""
-    health = _forward(HEALTH_CHECK, _action(LOCAL, _HEALTH_TIMEOUT_MS), rbac=filters.allow_peers(HEALTH_CALLERS))
-    routes = [_inbound(method) for method in service.methods]
+def inbound(service: Service, revoked: frozenset[str] = frozenset()) -> route.RouteConfiguration:
+    """Let the callers of each method through to the service beside this Envoy, and nobody else, nor who is revoked."""
+    asking = filters.allow_peers(HEALTH_CALLERS, revoked)
+    health = _forward(HEALTH_CHECK, _action(LOCAL, _HEALTH_TIMEOUT_MS), rbac=asking)
+    routes = [_inbound(method, revoked) for method in service.methods]
     if service.name == limits.SERVER:
-        routes.append(_forward(limits.ASK, _action(LOCAL, limits.ASK_MS), rbac=filters.allow_peers([EDGE])))
+        edge_alone = filters.allow_peers([EDGE], revoked)
+        routes.append(_forward(limits.ASK, _action(LOCAL, limits.ASK_MS), rbac=edge_alone))
     table = _table(INBOUND, [*routes, health, _elsewhere()])
     # This Envoy says it, or nobody.
     table.response_headers_to_remove = [NOT_SENT]
     return table
 
 
-def _inbound(method: Method) -> route.Route:
-    made = _forward(method.path, _action(LOCAL, method.timeout_ms), rbac=filters.allow_peers(method.callers))
+def _inbound(method: Method, revoked: frozenset[str]) -> route.Route:
+    made = _forward(method.path, _action(LOCAL, method.timeout_ms), rbac=filters.allow_peers(method.callers, revoked))
     # Who the caller is cannot be written into details that are encoded in advance.
     made.metadata = forbidden(DomainError("CALLER_NOT_ALLOWED", caller="of this connection", method=method.full_name))
     return made

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from services.mesh import render
 from services.mesh.consistency import name_of, named_by
-from services.mesh.node import Edge
+from services.mesh.node import Edge, Sidecar
 from services.mesh.resource import packed
 from services.mesh.world import ApiKeys
 
@@ -83,7 +83,8 @@ def make(contract: Contract, node: Node, world: World, secrets: Secrets) -> Snap
     places = [_places(service.name, world.places(service.name)) for service in render.callees(contract, node)]
     api_keys = world.api_keys or ApiKeys()
     keys = [_keys(world.jwks, api_keys.jwks), _revoked(api_keys.revoked)] if isinstance(node, Edge) else []
-    return consistent([*_of_node(contract, node, world.origins), *places, *keys, *_secrets(secrets)])
+    callers = [_callers(contract, node.service, world.revoked)] if isinstance(node, Sidecar) else []
+    return consistent([*_of_node(contract, node, world.origins), *callers, *places, *keys, *_secrets(secrets)])
 
 
 def consistent(resources: Iterable[Packed]) -> Snapshot:
@@ -126,6 +127,11 @@ def _of_node(contract: Contract, node: Node, origins: frozenset[str]) -> tuple[P
 @lru_cache(maxsize=_NODES_MAX)
 def _places(service: str, instances: tuple[Instance, ...]) -> Packed:
     return pack(render.of_instances(service, instances))
+
+
+@lru_cache(maxsize=_NODES_MAX)
+def _callers(contract: Contract, service: str, revoked: frozenset[str]) -> Packed:
+    return pack(render.of_callers(contract, service, revoked))
 
 
 @lru_cache(maxsize=4)

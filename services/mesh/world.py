@@ -42,6 +42,7 @@ class World:
 
     `origins` are those whose pages may call the edge from a browser. `weights` by service and instance are there while a
     release is rolled out. `api_keys` None: what the gateway says of them is not known yet.
+    Who is revoked, a service or an instance by the id of its node, is neither called nor listened to.
     """
 
     instances: Mapping[str, tuple[Instance, ...]] = field(default_factory=lambda: MappingProxyType({}))
@@ -49,6 +50,7 @@ class World:
     api_keys: ApiKeys | None = None
     origins: frozenset[str] = frozenset()
     weights: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: MappingProxyType({}))
+    revoked: frozenset[str] = frozenset()
 
     def places(self, service: str) -> tuple[Instance, ...]:
         """Return the instances of a service that get calls, in order, each with its weight.
@@ -56,7 +58,9 @@ class World:
         Where there are weights an instance without one gets no calls: it is new, and nobody has let it in yet. But
         weights never empty a service: when all that have one are gone, the others take over.
         """
-        found = tuple(sorted(self.instances.get(service, ())))
+        if service in self.revoked:
+            return ()
+        found = tuple(sorted(each for each in self.instances.get(service, ()) if each.name not in self.revoked))
         weights = self.weights.get(service, {})
         weighed = tuple(replace(each, weight=weight) for each in found if (weight := weights.get(each.name, 0)) > 0)
         return weighed or found

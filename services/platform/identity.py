@@ -23,3 +23,8 @@ def spiffe_id(service: str, namespace: str = "default") -> str:
 def dns_name(service: str) -> str:
     """Return the DNS name that stands in a service's certificate, for peers that know no URIs."""
     return f"{service}.{TRUST_DOMAIN}.internal"
+
+
+def instance_name(node_id: str, service: str) -> str:
+    """Return the DNS name that stands in the certificate of one instance's Envoy alone, by which it can be revoked."""
+    return f"{node_id}.{dns_name(service)}"

@@ -1,7 +1,7 @@
 """The mesh's own certificate authority: a root, and short-lived leaves whose identity is a SPIFFE id.
 
-All keys are ECDSA P-256, all PEM. A leaf lives a day and is issued again at half of it, so that there is nothing to
-revoke: what is stolen ends by itself.
+All keys are ECDSA P-256, all PEM. A leaf lives a day and is issued again at half of it, so that what is
+stolen ends by itself. A change of CA leaves two in ca.pem for a while; ca.key says which of them signs.
 """
 
 from __future__ import annotations
@@ -44,6 +44,11 @@ class KeyPair:
         """When the certificate ends, UTC."""
         return x509.load_pem_x509_certificate(self.cert_pem.encode()).not_valid_after_utc
 
+    @property
+    def start(self) -> datetime:
+        """When it was made, UTC."""
+        return x509.load_pem_x509_certificate(self.cert_pem.encode()).not_valid_before_utc + _SKEW
+
 
 @dataclass(frozen=True, slots=True)
 class Authority:
@@ -57,20 +62,24 @@ class Authority:
         """The CA's certificate, which everybody may see."""
         return _pem(self.certificate)
 
-    def issue(self, service: str, *, names: Sequence[str] = (), now: datetime | None = None) -> KeyPair:
+    def issue(
+        self, service: str, *, names: Sequence[str] = (), now: datetime | None = None, life: timedelta = LEAF_LIFE
+    ) -> KeyPair:
         """Issue a leaf, for server and client alike, to a service (or `edge`).
 
         Args:
             service: Its SPIFFE id and its DNS name in the mesh stand in the certificate.
             names: More DNS names or IP addresses, such as `localhost` for the edge.
             now: When it starts; None: now.
+            life: How long it is valid.
         """
         san: list[x509.GeneralName] = [
             x509.UniformResourceIdentifier(spiffe_id(service)),
             x509.DNSName(dns_name(service)),
             *map(_name, names),
         ]
-        return self._sign(service, san, (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH), now)
+        usage = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+        return self._sign(service, san, usage, now, life)
 
     def issue_server(self, common_name: str, *, names: Sequence[str], now: datetime | None = None) -> KeyPair:
         """Issue a leaf to a server outside the mesh, such as a sandbox provider or a broker: no SPIFFE id."""
@@ -82,6 +91,7 @@ class Authority:
         san: Sequence[x509.GeneralName],
         usage: Sequence[x509.ObjectIdentifier],
         now: datetime | None,
+        life: timedelta = LEAF_LIFE,
     ) -> KeyPair:
         key = ec.generate_private_key(ec.SECP256R1())
         start = now or datetime.now(UTC)
@@ -93,7 +103,7 @@ class Authority:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(start - _SKEW)
-            .not_valid_after(start + LEAF_LIFE)
+            .not_valid_after(start + life)
             .add_extension(x509.SubjectAlternativeName(san), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(sign_certificates=False), critical=True)
@@ -102,6 +112,26 @@ class Authority:
             .sign(self.key, hashes.SHA256())
         )
         return KeyPair(_pem(made), _key_pem(key))
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Who signs, and every CA whose certificates are believed: the same one, but for the time of a change."""
+
+    issuer: Authority
+    authorities: tuple[x509.Certificate, ...]
+
+    @property
+    def pem(self) -> str:
+        """The certificates that are believed, one after the other."""
+        return "".join(map(_pem, self.authorities))
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """SHA-256 of each, in hex; the one that signs first."""
+        signs = self.issuer.certificate
+        ordered = (signs, *(each for each in self.authorities if each != signs))
+        return tuple(each.fingerprint(hashes.SHA256()).hex() for each in ordered)
 
 
 def make_authority(now: datetime | None = None) -> Authority:
@@ -126,6 +156,11 @@ def make_authority(now: datetime | None = None) -> Authority:
     return Authority(made, key)
 
 
+def key_pem(authority: Authority) -> str:
+    """Return the private key of a CA, to be kept for the owner alone."""
+    return _key_pem(authority.key)
+
+
 def save(authority: Authority, directory: Path) -> None:
     """Write ca.pem, and ca.key for the owner alone. A key that is there is never overwritten.
 
@@ -146,16 +181,25 @@ def load(directory: Path) -> Authority:
         OSError: a file is missing or not for us.
         ValueError: a file holds something else, or the key is not the certificate's.
     """
-    certificate = x509.load_pem_x509_certificate((directory / CERTIFICATE_FILE).read_bytes())
+    return load_trust(directory).issuer
+
+
+def load_trust(directory: Path) -> Trust:
+    """Read ca.key, and ca.pem, which may hold more than the certificate of that key.
+
+    Raises as load() does.
+    """
+    authorities = tuple(x509.load_pem_x509_certificates((directory / CERTIFICATE_FILE).read_bytes()))
     key = serialization.load_pem_private_key((directory / KEY_FILE).read_bytes(), password=None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+    own = next((each for each in authorities if each.public_key() == key.public_key()), None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or own is None:
         raise ValueError(f"{directory / KEY_FILE} is not the key of {CERTIFICATE_FILE} beside it")
-    return Authority(certificate, key)
+    return Trust(Authority(own, key), authorities)
 
 
 def half_life(pair: KeyPair) -> datetime:
     """When a leaf is issued again, UTC."""
-    return pair.not_after - LEAF_LIFE / 2
+    return pair.not_after - (pair.not_after - pair.start) / 2
 
 
 def _name(text: str) -> x509.GeneralName:

@@ -21,6 +21,7 @@ from grpc_reflection.v1alpha import reflection
 from services.contract.load import contract
 from services.platform import failpoint, telemetry
 from services.platform.accesslog import AccessLog
+from services.platform.follow import Following
 from services.platform.interceptor import Interceptor
 from services.platform.registration import Registration
 from services.platform.settings import ServiceSettings, SettingsError, load
@@ -108,6 +109,8 @@ class Running:
         self.health = HealthServicer()
         self._full_name = contract().services[app.name].full_name
         self._parts: list[Part] = [AccessLog(), *app.parts]
+        if settings.mesh_address and settings.mesh:
+            self._parts.append(Following(app.name, settings))
         if settings.mesh_address:
             self._parts.append(Registration(app.name, settings))
 

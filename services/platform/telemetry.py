@@ -90,17 +90,48 @@ class _LogExporter(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
+class _Level:
+    """The lowest level that is logged. It can change at any time; loggers of structlog keep theirs for ever."""
+
+    lowest = logging.INFO
+
+    def drop_lower(self, _: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        """Let through what is high enough."""
+        if _RANKS[event["level"]] < self.lowest:
+            raise structlog.DropEvent
+        return event
+
+
+_RANKS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+}
+"""By the names that structlog's add_log_level gives; it comes before."""
+LEVEL = _Level()
+
+
+def set_level(name: str) -> bool:
+    """Log from this level on, in this process; whether that is another than before. Other words change nothing."""
+    level = _RANKS.get(name, LEVEL.lowest)
+    changed, LEVEL.lowest = level != LEVEL.lowest, level
+    return changed
+
+
 def start(service: str, settings: ServiceSettings) -> None:
     """Set up logging, tracing and the metrics port of this process; called once, by process.run."""
-    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    set_level(settings.log_level)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
+            LEVEL.drop_lower,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _TRACEBACKS,
             structlog.processors.JSONRenderer(serializer=lambda event, **_: orjson.dumps(event, default=repr).decode()),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

@@ -19,6 +19,7 @@ from services.sandbox.book import UNPAID, Book, Charge, Refund, State
 from services.sandbox.notifier import Notice, Notifier
 from services.sandbox.rules import IN_GENERAL, REFUSALS, Rules
 from services.sandbox.sockets import Dropped, Hanging
+from services.sandbox.trust import FollowedTrust
 
 if TYPE_CHECKING:
     import httpx
@@ -56,7 +57,7 @@ class House:
     @classmethod
     def at(cls, folder: Path, *, time_scale: float, ca_file: str) -> House:
         """Stand in ``folder``; merchants' certificates come from ``ca_file``, or the public ones if it is empty."""
-        trust = ssl.create_default_context(cafile=ca_file) if ca_file else True
+        trust = FollowedTrust.of(ca_file) if ca_file else True
         return cls(folder, SystemClock(), time_scale, trust)
 
 

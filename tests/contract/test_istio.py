@@ -237,7 +237,8 @@ def test_callers_keep_the_limits_of_a_service(service: Service) -> None:
     assert pool["tcp"]["maxConnections"] == breaker.connections_max
     assert pool["http"]["http1MaxPendingRequests"] == breaker.pending_max
     assert pool["http"]["http2MaxRequests"] == breaker.requests_max
-    assert said["retryBudget"]["percent"] == breaker.retry_budget_percent
+    repeats = said["retryBudget"]["percent"]
+    assert round(100 * repeats / (100 - repeats)) == breaker.retry_budget_percent
     outlier = said["outlierDetection"]
     assert outlier["consecutive5xxErrors"] == service.outlier.consecutive_failures
     assert outlier["consecutiveGatewayErrors"] == service.outlier.consecutive_failures

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from services.config.domain import Answer, Endpoint, Entry, Name
+from services.config.domain import Answer, Endpoint, Entry, Name, NodeState, Phase
 from services.config.ports import Transaction
 from services.kernel.errors import DomainError
 from services.kernel.pages import Page
@@ -119,6 +119,7 @@ class FakeMesh:
         self.keys: list[str] = []
         self.api_keys: list[tuple[str, frozenset[str]]] = []
         self.identities = 0
+        self.revoked: list[frozenset[str]] = []
 
     def show_endpoints(self, endpoints: Mapping[str, Sequence[Endpoint]]) -> None:
         """Remember the instances that get calls."""
@@ -139,6 +140,53 @@ class FakeMesh:
     def show_identities(self) -> None:
         """Count."""
         self.identities += 1
+
+    def show_revoked(self, names: frozenset[str]) -> None:
+        """Remember."""
+        self.revoked.append(names)
+
+
+class FakeNodes:
+    """The port Nodes: says of each Envoy what a test sets."""
+
+    def __init__(self, *nodes: NodeState) -> None:
+        """Have these."""
+        self.nodes = list(nodes)
+
+    def states(self) -> Sequence[NodeState]:
+        """Return them by id."""
+        return sorted(self.nodes, key=lambda node: node.id)
+
+
+class FakeAuthorities:
+    """The port Authorities: CAs that are names."""
+
+    def __init__(self) -> None:
+        """One CA."""
+        self.phase = Phase.STABLE
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """Return the name of the CA that signs, then the other that is trusted."""
+        named = {Phase.STABLE: ("a",), Phase.TRUSTING_BOTH: ("a", "b"), Phase.ISSUING_NEW: ("b", "a")}
+        return named[self.phase]
+
+    def advance(self) -> None:
+        """Take the next step."""
+        self.phase = self.phase.following
+
+
+class FakeCertificates:
+    """The port Certificates: nobody has one."""
+
+    def renew(self) -> bool:
+        """Nothing to renew."""
+        return False
+
+    def ends_ms(self, node_id: str) -> int:
+        """Return that there is none."""
+        del node_id
+        return 0
 
 
 class FakeProbe:

@@ -22,6 +22,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from paymesh.config.v1 import config_service_pb2 as pb
 from paymesh.config.v1 import config_service_pb2_grpc as rpc
+from paymesh.order.v1 import order_service_pb2, order_service_pb2_grpc
 from paymesh.risk.v1 import risk_service_pb2, risk_service_pb2_grpc
 from services.mesh.node import Sidecar, bootstrap
 from services.platform import migrations, pki
@@ -36,11 +37,29 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 
-class Risks(risk_service_pb2_grpc.RiskServiceServicer):
-    """Answers no decisions, and counts."""
+class Risks(risk_service_pb2_grpc.RiskServiceServicer, order_service_pb2_grpc.OrderServiceServicer):
+    """Answers no decisions and no orders, and counts."""
 
     def __init__(self) -> None:
         self.calls = 0
+        self.takes_s = 0.0
+        """How long an answer takes; whoever hung up or ran out of time gets none."""
+        self.left_s: list[float] = []
+        """For each call for orders: what was left of its caller's time when it came."""
+        self.overrun_s: list[float] = []
+        """How much longer than that it was worked at."""
+
+    def BatchGetOrders(
+        self, _: order_service_pb2.BatchGetOrdersRequest, context: grpc.ServicerContext
+    ) -> order_service_pb2.BatchGetOrdersResponse:
+        """Answer no orders."""
+        self.calls += 1
+        left, began = context.time_remaining(), time.monotonic()
+        self.left_s.append(left)
+        while context.is_active() and time.monotonic() - began < self.takes_s:
+            time.sleep(0.005)
+        self.overrun_s.append(time.monotonic() - began - left)
+        return order_service_pb2.BatchGetOrdersResponse()
 
     def BatchAssessPayments(
         self, _: risk_service_pb2.BatchAssessPaymentsRequest, __: grpc.ServicerContext
@@ -62,8 +81,8 @@ def until(what: Callable[[], bool], seconds: float = 10.0) -> float:
 class ConfigMesh:
     """Config, and whatever nodes a test adds. Redis and the broker are away: nothing here may need them."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, **environ: str) -> None:
+        self.directory, self._environ = directory, environ
         self.authority = pki.make_authority()
         pki.save(self.authority, directory / "pki")
         migrations.upgrade("config", f"sqlite:///{directory}/config.db")
@@ -92,6 +111,14 @@ class ConfigMesh:
     def invite(self, node_id: str) -> None:
         """Make a join token known to config."""
         self.tokens[node_id] = os.urandom(16).hex()
+        self._write_tokens()
+
+    def forget(self, node_id: str) -> None:
+        """Make a join token unknown to config."""
+        del self.tokens[node_id]
+        self._write_tokens()
+
+    def _write_tokens(self) -> None:
         digests = {node: hashlib.sha256(token.encode()).hexdigest() for node, token in self.tokens.items()}
         fresh = self.directory / "tokens.new"
         fresh.write_text(json.dumps(digests))
@@ -138,14 +165,15 @@ class ConfigMesh:
             "PAYMESH_CA_DIR": str(self.directory / "pki"),
             "PAYMESH_JOIN_TOKENS": str(self.directory / "tokens.json"),
             "PAYMESH_METRICS_PORT": self.metrics.rpartition(":")[2],
+            **self._environ,
             "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'gen' / 'python'}",
         }
         with (self.directory / "config.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "services.config"], env={**os.environ, **environ}, stdout=log, stderr=log
             )
-        until(lambda: self.metric("python_info") is not None or self._died(), 30)
-        until(lambda: grpc_ready(f"unix:{self.own.service_socket}") or self._died(), 30)
+        until(lambda: self.metric("python_info") is not None or self._died(), 90)
+        until(lambda: grpc_ready(f"unix:{self.own.service_socket}") or self._died(), 90)
 
     def _died(self) -> bool:
         assert self.process is not None
@@ -197,12 +225,18 @@ class ConfigMesh:
         text = httpx.get(f"{self.admin[at.id]}/stats", params={"filter": f"^{name}$"}).text
         return int(text.rpartition(":")[2]) if text.strip() else 0
 
+    def stats(self, at: Node, pattern: str) -> int:
+        """Sum the counters of the Envoy ``at`` whose names fit a pattern."""
+        text = httpx.get(f"{self.admin[at.id]}/stats", params={"filter": f"^{pattern}$"}).text
+        return sum(int(line.rpartition(":")[2]) for line in text.splitlines())
+
     def serve(self, node: Sidecar) -> tuple[grpc.Server, health.HealthServicer, Risks]:
-        """Run a risk service behind a node, until the block ends."""
+        """Run a risk and an order service behind a node, until the block ends."""
         server, said = grpc.server(ThreadPoolExecutor(4)), health.HealthServicer()
         risks = Risks()  # type: ignore[abstract]
         health_pb2_grpc.add_HealthServicer_to_server(said, server)
         risk_service_pb2_grpc.add_RiskServiceServicer_to_server(risks, server)
+        order_service_pb2_grpc.add_OrderServiceServicer_to_server(risks, server)
         server.add_insecure_port(f"unix:{node.service_socket}")
         server.start()
         said.set("", health_pb2.HealthCheckResponse.SERVING)
@@ -226,11 +260,23 @@ class ConfigMesh:
     @contextmanager
     def peer(self, service: str) -> Iterator[rpc.ConfigServiceStub]:
         """Call config's Envoy with the certificate of a service."""
-        leaf, trust = self.authority.issue(service), self.authority.cert_pem.encode()
-        credentials = grpc.ssl_channel_credentials(trust, leaf.key_pem.encode(), leaf.cert_pem.encode())
-        options = [("grpc.ssl_target_name_override", dns_name("config"))]
-        with grpc.secure_channel(self.own.inbound, credentials, options) as channel:
+        with self.secure(self.own, pki.load_trust(self.directory / "pki").issuer.issue(service)) as channel:
             yield rpc.ConfigServiceStub(channel)
+
+    def secure(self, node: Sidecar, leaf: pki.KeyPair) -> grpc.Channel:
+        """Make a channel of its own to a node's Envoy, with a certificate; whoever the mesh trusts now is trusted."""
+        trust = (self.directory / "pki" / pki.CERTIFICATE_FILE).read_bytes()
+        credentials = grpc.ssl_channel_credentials(trust, leaf.key_pem.encode(), leaf.cert_pem.encode())
+        own = ("grpc.use_local_subchannel_pool", 1)
+        options = [("grpc.ssl_target_name_override", dns_name(node.service)), ("grpc.enable_retries", 0), own]
+        return grpc.secure_channel(node.inbound, credentials, options)
+
+    def operate(self, method: str, request: object) -> Any:  # noqa: ANN401 - the answer of whatever method it is
+        """Call config as an operator does, whom the edge let in."""
+        scopes = "config:read config:write mesh:read mesh:write"
+        metadata = (("x-paymesh-sub", "7"), ("x-paymesh-scope", scopes), ("x-paymesh-sid", "s"))
+        with self.peer("edge") as stub:
+            return getattr(stub, method)(request, timeout=5, metadata=metadata, wait_for_ready=True)
 
 
 def grpc_ready(address: str) -> bool:

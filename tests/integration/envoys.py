@@ -229,7 +229,7 @@ class Mesh:
             )
             for service in self.contract.services
         }
-        return World(places, json.dumps(KeySet([self.key]).as_dict(private=False)), self.origins)
+        return World(places, json.dumps(KeySet([self.key]).as_dict(private=False)), origins=self.origins)
 
     def serve(self, name: str) -> None:
         """Start the server of an instance on its socket (again)."""

@@ -60,6 +60,26 @@ def stub(served: Served) -> rpc.ConfigServiceStub:
     return rpc.ConfigServiceStub(served.channel)
 
 
+def test_change_is_told_to_who_waits_for_it(served: Served, stub: rpc.ConfigServiceStub) -> None:
+    """At once when it comes, with nothing after a while when it does not."""
+    known = [pb.WatchConfigRequest.Known(key="log.level"), pb.WatchConfigRequest.Known(key="a.b", version=7)]
+    request = pb.WatchConfigRequest(known=known)
+    began = time.monotonic()
+    assert not served.call(stub.WatchConfig, request, peer="risk").entries
+    assert 1.5 < time.monotonic() - began < 5
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(served.call, stub.WatchConfig, request, peer="risk")
+        time.sleep(0.2)
+        served.call(stub.SetConfig, pb.SetConfigRequest(key="log.level", value="warning"), **OPERATOR)
+        began = time.monotonic()
+        (entry,) = waiting.result(5).entries
+    assert (entry.key, entry.value, entry.version) == ("log.level", "warning", 1)
+    assert time.monotonic() - began < 1
+    with pytest.raises(grpc.RpcError) as refused:
+        served.call(stub.WatchConfig, request, peer="edge")
+    assert _reason(refused.value) == "CALLER_NOT_ALLOWED"
+
+
 def _reason(refused: grpc.RpcError) -> str:
     assert isinstance(refused, grpc.Call)
     trailers: dict[str, Any] = dict(refused.trailing_metadata() or ())

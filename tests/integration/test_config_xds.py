@@ -54,6 +54,20 @@ class World:
         del node_id, cluster, layout
         return NODE if token == "right" else "a wrong token"
 
+    def ids(self) -> tuple[str, ...]:
+        """Who may join."""
+        return (NODE.id,)
+
+    def fault(self, node_id: str) -> str:
+        """Everything can be rendered."""
+        del node_id
+        return ""
+
+    def revoked(self, node_id: str) -> bool:
+        """Nobody is shut out."""
+        del node_id
+        return False
+
 
 class Envoy:
     """A stream to the server."""

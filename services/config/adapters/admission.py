@@ -12,7 +12,7 @@ from services.mesh.node import from_metadata
 from services.platform import telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from services.mesh.node import Node
@@ -43,6 +43,11 @@ class JoinTokens:
             return from_metadata(node_id, cluster, layout)
         except ValueError as error:
             return str(error)
+
+    def ids(self) -> Iterable[str]:
+        """Return the ids of the nodes that may join."""
+        self._refresh()
+        return self._digests.keys()
 
     def _refresh(self) -> None:
         try:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from services.mesh.node import EDGE
 from services.mesh.snapshot import Secrets
 from services.platform import pki
+from services.platform.identity import instance_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
 
     from services.mesh.node import Node
 
@@ -29,14 +31,17 @@ def utc_now() -> datetime:
 class _Issued:
     secrets: Secrets
     renew_at: datetime
+    not_after: datetime
 
 
 class IssuedCertificates:
     """One certificate and key for each node, and one for config's own health checks. In memory alone."""
 
-    def __init__(self, authority: pki.Authority, now: Callable[[], datetime] = utc_now) -> None:
-        """Issue with ``authority``."""
-        self._authority, self._now = authority, now
+    def __init__(
+        self, trust: pki.Trust, now: Callable[[], datetime] = utc_now, *, life: timedelta = pki.LEAF_LIFE
+    ) -> None:
+        """Issue with the CA that signs, for ``life``."""
+        self._trust, self._now, self._life = trust, now, life
         self._issued: dict[str, _Issued] = {}
         self._lock = threading.Lock()
 
@@ -52,11 +57,27 @@ class IssuedCertificates:
         with self._lock:
             issued = self._issued.get(holder)
             if issued is None:
-                names = _EDGE_NAMES if service == EDGE else ()
-                pair = self._authority.issue(service, names=names, now=self._now())
-                secrets = Secrets(pair.cert_pem, pair.key_pem, self._authority.cert_pem)
-                issued = self._issued[holder] = _Issued(secrets, pki.half_life(pair))
+                own = (instance_name(holder, service),) if holder.startswith(f"{service}-") else ()
+                names = (*own, *(_EDGE_NAMES if service == EDGE else ()))
+                pair = self._trust.issuer.issue(service, names=names, now=self._now(), life=self._life)
+                secrets = Secrets(pair.cert_pem, pair.key_pem, self._trust.pem)
+                issued = self._issued[holder] = _Issued(secrets, pki.half_life(pair), pair.not_after)
             return issued.secrets
+
+    def use(self, trust: pki.Trust) -> None:
+        """Have everybody trust what ``trust`` says, and issue anew when another CA signs."""
+        with self._lock:
+            if trust.issuer.certificate != self._trust.issuer.certificate:
+                self._issued.clear()
+            self._trust = trust
+            for holder, issued in self._issued.items():
+                self._issued[holder] = replace(issued, secrets=replace(issued.secrets, ca_pem=trust.pem))
+
+    def ends_ms(self, node_id: str) -> int:
+        """When the certificate of a node ends, in milliseconds since 1970 UTC; 0: it has none."""
+        with self._lock:
+            issued = self._issued.get(node_id)
+        return int(issued.not_after.timestamp() * 1000) if issued else 0
 
     def renew(self) -> bool:
         """Forget certificates past half of their life; the next one asked for is new. Whether there were any."""

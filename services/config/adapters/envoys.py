@@ -54,6 +54,7 @@ class Envoys:
         self._world = World(origins=origins)
         self._change = threading.Lock()
         self.generation = 1
+        self._faults: dict[str, str] = {}
         self._rendered: dict[Node, _Rendered] = {}  # a node that comes back with another layout is another node
         # One thread: rendering is CPU alone, a second one would only contend for the interpreter lock.
         self._renderer = ThreadPoolExecutor(1, "render")
@@ -89,6 +90,18 @@ class Envoys:
         """Take API keys that these keys verify, but for those with the ids ``revoked``."""
         known = ApiKeys(jwks, frozenset(revoked))
         self._turn(lambda world: replace(world, api_keys=known))
+
+    def show_revoked(self, names: frozenset[str]) -> None:
+        """Shut out services, and instances by their node id."""
+        self._turn(lambda world: replace(world, revoked=names))
+
+    def revoked(self, node_id: str) -> bool:
+        """Whether a node is shut out: it is told nothing any more, least of all a new certificate."""
+        return not self._world.revoked.isdisjoint({node_id, node_id.rpartition("-")[0]})
+
+    def fault(self, node_id: str) -> str:
+        """Why the newest configuration was not rendered for a node; "": it was."""
+        return self._faults.get(node_id, "")
 
     def show_identities(self) -> None:
         """Serve certificates that were renewed."""
@@ -127,9 +140,11 @@ class Envoys:
             generation, world = self.generation, self._world
         if last is not None and last.generation == generation:
             return last
+        if self.revoked(node.id):
+            rendered = _Rendered(generation, None)
         # An edge without keys would refuse every token, and a restarted config must not tell it to forget them, nor which
         # API keys are revoked.
-        if isinstance(node, Edge) and (world.jwks == NO_KEYS or world.api_keys is None):
+        elif isinstance(node, Edge) and (world.jwks == NO_KEYS or world.api_keys is None):
             rendered = _Rendered(generation, None)
             self._prepare(node, world)
         else:
@@ -151,7 +166,11 @@ class Envoys:
     def _try(self, node: Node, world: World, last: _Rendered | None) -> Snapshot | None:
         """Render; what cannot be rendered leaves the node with the last good one, and is said."""
         try:
-            return self._make(node, world, self._identities.secrets(node))
+            made = self._make(node, world, self._identities.secrets(node))
         except (snapshot.InconsistentSnapshotError, LookupError, ValueError, OSError) as error:
             telemetry.log.error("xds.not_rendered", node=node.id, error=str(error))
+            telemetry.ALARMS.labels("mesh", "xds.not_rendered").inc()
+            self._faults[node.id] = str(error) or type(error).__name__
             return last.snapshot if last else None
+        self._faults.pop(node.id, None)
+        return made

@@ -22,12 +22,13 @@ from envoy_data_plane.envoy.service.discovery.v3 import (
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 from prometheus_client import Counter, Gauge
 
+from services.config.domain import NodeState
 from services.config.servicer.delta import Session
 from services.mesh.node import JOIN_TOKEN
 from services.platform import telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
     from services.config.servicer.delta import Push
     from services.mesh.node import Node
@@ -59,12 +60,24 @@ class Snapshots(Protocol):
         """Return when there is a generation after ``generation``."""
         ...
 
+    def fault(self, node_id: str) -> str:
+        """Return why the newest configuration was not rendered for a node; "": it was."""
+        ...
+
+    def revoked(self, node_id: str) -> bool:
+        """Return whether a node is shut out."""
+        ...
+
 
 class Admission(Protocol):
     """Who may be served."""
 
     def admit(self, node_id: str, cluster: str, layout: Mapping[str, object], token: str) -> Node | str:
         """Return the node; or why the stream is not its."""
+        ...
+
+    def ids(self) -> Iterable[str]:
+        """Return the ids of the nodes that may join."""
         ...
 
 
@@ -129,7 +142,24 @@ class DeltaDiscovery:
     def settled(self, node_id: str) -> bool:
         """Whether a node is connected and has accepted all that there is for it at this moment."""
         session = self._sessions.get(node_id)
-        return session is not None and session.settled() and session.generation == self._snapshots.generation
+        if session is None or self._snapshots.fault(node_id):
+            return False
+        return session.settled() and session.generation == self._snapshots.generation
+
+    def states(self) -> list[NodeState]:
+        """Return every node that may join, by id, as it is at this moment."""
+        snapshots = self._snapshots
+        return [
+            NodeState(
+                node_id,
+                connected=node_id in self._sessions,
+                settled=self.settled(node_id),
+                refusals=self.refusals(node_id),
+                not_rendered=snapshots.fault(node_id),
+                revoked=snapshots.revoked(node_id),
+            )
+            for node_id in sorted(self._admission.ids())
+        ]
 
     def refusals(self, node_id: str) -> dict[str, str]:
         """What a connected node complains about, by resource; empty: nothing."""
@@ -190,6 +220,7 @@ class _Stream:
             if complaint:
                 kind = _short(request.type_url)
                 REFUSED.labels(self._node.id, kind).inc()
+                telemetry.ALARMS.labels("mesh", "xds.refused").inc()
                 telemetry.log.error("xds.refused", node=self._node.id, type=kind, complaint=complaint)
             await self._answer()
 
@@ -207,7 +238,8 @@ class _Stream:
         for push in self._session.pushes(snapshot) if snapshot else ():
             PUSHED.labels(_short(push.type_url)).inc(len(push.changed))
             await self._context.write(_response(push))
-        SETTLED.labels(self._node.id).set(snapshot is not None and self._session.settled())
+        good = snapshot is not None and not self._snapshots.fault(self._node.id)
+        SETTLED.labels(self._node.id).set(good and self._session.settled())
 
 
 class XdsServer:

@@ -45,7 +45,8 @@ def edge(contract: Contract) -> Json:
         patches.append(_filter("GATEWAY", port, plane.filter_named(manager, filters.LIMIT), after=filters.JWT))
     refused = [route for name, route in plane.edge_routes(contract).items() if name.startswith(_REFUSED)]
     patches += [_patch("HTTP_ROUTE", "GATEWAY", {}, "INSERT_FIRST", route) for route in refused]
-    return _envoy_filter(EDGE, EDGE, patches)
+    # After every other: its limits stand behind a filter that istiod puts there for a RequestAuthentication.
+    return _envoy_filter(EDGE, EDGE, patches, priority=10)
 
 
 def clients(contract: Contract, service: Service) -> Json:
@@ -144,6 +145,8 @@ def _patch(to: str, context: str, match: Json, operation: str, value: Json) -> J
     }
 
 
-def _envoy_filter(name: str, app: str, patches: list[Json]) -> Json:
-    spec = {"workloadSelector": {"labels": {"app": app}}, "configPatches": patches}
+def _envoy_filter(name: str, app: str, patches: list[Json], priority: int = 0) -> Json:
+    spec: Json = {"workloadSelector": {"labels": {"app": app}}, "configPatches": patches}
+    if priority:
+        spec["priority"] = priority
     return document("EnvoyFilter", name, spec)

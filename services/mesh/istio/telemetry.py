@@ -45,7 +45,11 @@ def mesh_config() -> Json:
                 "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"},
                 "meshMTLS": {"minProtocolVersion": "TLSV1_3"},
                 "enablePrometheusMerge": True,
-                "defaultConfig": {"holdApplicationUntilProxyStarts": True},
+                "defaultConfig": {
+                    "holdApplicationUntilProxyStarts": True,
+                    # Each outside host gets an address of its own: two TCP services of one port differ by nothing else.
+                    "proxyMetadata": {"ISTIO_META_DNS_CAPTURE": "true"},
+                },
                 "extensionProviders": [
                     {
                         "name": _TRACES,

@@ -34,6 +34,7 @@ ROLES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
                 "keys:write",
                 "ledger:read",
                 "mesh:read",
+                "mesh:write",
                 "notifications:read",
                 "notifications:send",
                 "orders:read",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import stat
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -12,9 +14,10 @@ import pytest
 from cryptography import x509
 
 from services.config.adapters.admission import JoinTokens
+from services.config.adapters.authority import NEXT_KEY_FILE, AuthorityFiles
 from services.config.adapters.certificates import IssuedCertificates
 from services.config.adapters.envoys import Envoys
-from services.config.domain import Endpoint
+from services.config.domain import Endpoint, Phase
 from services.mesh.node import Edge, Sidecar, metadata
 from services.mesh.snapshot import InconsistentSnapshotError, Secrets, Snapshot
 from services.platform import pki
@@ -73,6 +76,10 @@ def test_tokens_are_read_again_when_the_file_changes(tmp_path: Path) -> None:
     assert isinstance(_admit(tokens, PAYMENT, "right"), str)
 
 
+def _trust(*authorities: pki.Authority) -> pki.Trust:
+    return pki.Trust(authorities[0], tuple(each.certificate for each in authorities))
+
+
 def _names(secrets: Secrets) -> set[str]:
     leaf = x509.load_pem_x509_certificate(secrets.cert_pem.encode())
     san = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -82,9 +89,13 @@ def _names(secrets: Secrets) -> set[str]:
 def test_certificates_are_kept_until_half_of_their_life() -> None:
     """One for each node, the same until 12 h have passed, then a new one."""
     now = [datetime.now(UTC)]
-    certificates = IssuedCertificates(pki.make_authority(), lambda: now[0])
+    certificates = IssuedCertificates(_trust(pki.make_authority()), lambda: now[0])
     first = certificates.secrets(PAYMENT)
-    assert _names(first) == {"spiffe://paymesh/ns/default/sa/payment", "payment.paymesh.internal"}
+    assert _names(first) == {
+        "spiffe://paymesh/ns/default/sa/payment",
+        "payment.paymesh.internal",
+        "payment-1.payment.paymesh.internal",
+    }
     assert {"localhost", "127.0.0.1"} < _names(certificates.secrets(EDGE))
     assert certificates.of_service("payment") is not first
     now[0] += timedelta(hours=11, minutes=59)
@@ -93,6 +104,55 @@ def test_certificates_are_kept_until_half_of_their_life() -> None:
     now[0] += timedelta(minutes=2)
     assert certificates.renew()
     assert certificates.secrets(PAYMENT).cert_pem != first.cert_pem
+
+
+def test_certificate_is_issued_anew_when_another_ca_signs() -> None:
+    """A further CA that is trusted changes no certificate; one that signs changes them all."""
+    old, new = pki.make_authority(), pki.make_authority()
+    certificates = IssuedCertificates(_trust(old), life=timedelta(minutes=1))
+    first = certificates.secrets(PAYMENT)
+    certificates.use(pki.Trust(old, (old.certificate, new.certificate)))
+    both = certificates.secrets(PAYMENT)
+    assert both.cert_pem == first.cert_pem
+    assert both.ca_pem == old.cert_pem + new.cert_pem
+    certificates.use(pki.Trust(new, (old.certificate, new.certificate)))
+    issued = x509.load_pem_x509_certificate(certificates.secrets(PAYMENT).cert_pem.encode())
+    issued.verify_directly_issued_by(new.certificate)
+    left = issued.not_valid_after_utc - datetime.now(UTC)
+    assert timedelta(seconds=50) < left <= timedelta(minutes=1)
+    assert certificates.ends_ms(PAYMENT.id) == int(issued.not_valid_after_utc.timestamp() * 1000)
+    assert certificates.ends_ms("risk-9") == 0
+
+
+def test_change_of_ca_goes_through_its_phases_on_disk(tmp_path: Path) -> None:
+    """At every step the folder alone says the phase: who reads it anew, as after a kill, finds the same."""
+    old = pki.make_authority()
+    pki.save(old, tmp_path / "pki")
+    told: list[pki.Trust] = []
+    authorities = AuthorityFiles(tmp_path / "pki", told.append)
+    assert authorities.phase is Phase.STABLE
+    for phase in (Phase.TRUSTING_BOTH, Phase.ISSUING_NEW, Phase.STABLE):
+        authorities.advance()
+        again = AuthorityFiles(tmp_path / "pki")
+        assert authorities.phase is again.phase is phase
+        assert authorities.fingerprints == again.fingerprints == told[-1].fingerprints
+    assert [len(trust.authorities) for trust in told] == [2, 2, 1]
+    assert told[0].issuer.certificate == old.certificate
+    assert told[1].issuer.certificate == told[2].issuer.certificate == told[2].authorities[0]
+    assert old.certificate not in told[2].authorities
+    assert {path.name for path in (tmp_path / "pki").iterdir()} == {"ca.pem", "ca.key"}
+    assert stat.S_IMODE((tmp_path / "pki" / "ca.key").stat().st_mode) == 0o600
+
+
+def test_change_of_ca_begins_again_when_it_was_killed_at_its_first_file(tmp_path: Path) -> None:
+    """A key that no certificate in ca.pem belongs to is no change that was begun."""
+    pki.save(pki.make_authority(), tmp_path)
+    (tmp_path / NEXT_KEY_FILE).write_text(pki.key_pem(pki.make_authority()))
+    authorities = AuthorityFiles(tmp_path)
+    assert authorities.phase is Phase.STABLE
+    authorities.advance()
+    authorities.advance()
+    assert authorities.phase is Phase.ISSUING_NEW
 
 
 class Rendering:
@@ -119,7 +179,7 @@ def rendering() -> Rendering:
 @pytest.fixture
 def envoys(rendering: Rendering) -> Envoys:
     """Envoys whose snapshots come from the renderer that notes."""
-    return Envoys(rendering, IssuedCertificates(pki.make_authority()))
+    return Envoys(rendering, IssuedCertificates(_trust(pki.make_authority())))
 
 
 async def test_snapshot_is_made_once_for_each_node_and_change(envoys: Envoys, rendering: Rendering) -> None:
@@ -172,3 +232,31 @@ async def test_node_keeps_the_last_good_snapshot(envoys: Envoys, rendering: Rend
     rendering.broken = False
     envoys.show_identities()
     assert await envoys.snapshot(PAYMENT) is not good
+
+
+async def test_node_that_is_shut_out_is_told_nothing_more(envoys: Envoys, rendering: Rendering) -> None:
+    """No snapshot, and so no new certificate, for an instance or a whole service; the others learn of it."""
+    await envoys.start()
+    assert await envoys.snapshot(PAYMENT) is not None
+    for names in ({"payment-1"}, {"payment"}):
+        envoys.show_revoked(frozenset(names))
+        assert envoys.revoked("payment-1")
+        assert await envoys.snapshot(PAYMENT) is None
+    await envoys.snapshot(replace(PAYMENT, id="risk-1", service="risk"))
+    assert rendering.made[-1][1].revoked == {"payment"}
+    envoys.show_revoked(frozenset())
+    assert await envoys.snapshot(PAYMENT) is not None
+
+
+async def test_what_cannot_be_rendered_is_a_fault_until_it_can(envoys: Envoys, rendering: Rendering) -> None:
+    """The last good snapshot stays, and why is known for as long as it does."""
+    await envoys.start()
+    good = await envoys.snapshot(PAYMENT)
+    rendering.broken = True
+    envoys.show_keys("{}")
+    assert await envoys.snapshot(PAYMENT) is good
+    assert envoys.fault(PAYMENT.id) == "a bug"
+    rendering.broken = False
+    envoys.show_keys("{ }")
+    assert await envoys.snapshot(PAYMENT) is not good
+    assert envoys.fault(PAYMENT.id) == ""

@@ -7,11 +7,35 @@ from dataclasses import dataclass, field
 import pytest
 
 from services.config.adapters.registry import LeaseRegistry
-from services.config.domain import LEASE_S, Answer, Deregister, Entry, Health, Name, Register, SetConfig, own
-from services.config.usecases import Configuration, Discovery, note_check
+from services.config.domain import (
+    LEASE_S,
+    REVOKED,
+    Answer,
+    Authority,
+    Deregister,
+    Entry,
+    Health,
+    Name,
+    NodeState,
+    Phase,
+    Register,
+    RotateAuthority,
+    SetConfig,
+    own,
+)
+from services.config.usecases import Configuration, Discovery, Trust, note_check
 from services.kernel import pages
 from services.kernel.errors import DomainError
-from tests.fakes.config import FakeCache, FakeChecks, FakeClock, FakeMesh, FakeStore
+from tests.fakes.config import (
+    FakeAuthorities,
+    FakeCache,
+    FakeCertificates,
+    FakeChecks,
+    FakeClock,
+    FakeMesh,
+    FakeNodes,
+    FakeStore,
+)
 
 P1, P2 = Name("payment", "payment-1"), Name("payment", "payment-2")
 
@@ -30,7 +54,7 @@ class Room:
     def __post_init__(self) -> None:
         self.registry = LeaseRegistry(self.mesh, self.clock)
         self.configuration = Configuration(
-            self.store, self.cache, self.mesh, self.clock, lambda: self.committed.append(True)
+            self.store, self.cache, self.clock, lambda: self.committed.append(True), self.mesh, {"payment", "config"}
         )
         self.discovery = Discovery(self.store, self.registry, self.checks, self.clock, ("payment", "order", "config"))
 
@@ -228,3 +252,83 @@ def test_rollout_that_cannot_be_read_is_refused_and_changes_nothing(room: Room) 
         assert refused.reason == "INVALID_ARGUMENT"
     assert room.mesh.weights == {"payment": {"payment-1": 1}}
     assert room.configuration.get_config("mesh.rollout.payment").version == 1
+
+
+def test_who_is_shut_out_is_shown_to_the_mesh_and_again_after_a_restart(room: Room) -> None:
+    """The last of a batch counts; other entries tell the mesh nothing."""
+    commands = [SetConfig(REVOKED, "payment-2", 0, 7), SetConfig(REVOKED, "payment-2 payment", 0, 7)]
+    room.configuration.set_configs([*commands, SetConfig("a.b", "payment", 0, 7)])
+    room.configuration.recover()
+    assert room.mesh.revoked == [{"payment-2", "payment"}] * 2
+    room.configuration.set_configs([SetConfig(REVOKED, "", 0, 7)])
+    assert room.mesh.revoked[-1] == frozenset()
+
+
+@pytest.mark.parametrize("value", ["nobody", "payment-x", "payment_1", "config", "config-1", "payment-1 " * 101])
+def test_nobody_is_shut_out_by_a_name_that_is_none_or_is_config(room: Room, value: str) -> None:
+    """A slip of the pen is refused: who wrote it would believe that somebody is shut out."""
+    (refused,) = room.configuration.set_configs([SetConfig(REVOKED, value, 0, 7)])
+    assert isinstance(refused, DomainError)
+    assert refused.reason == "CONFIG_VALUE_INVALID"
+    assert room.mesh.revoked == []
+
+
+def _node(number: int, *, settled: bool = True, revoked: bool = False) -> NodeState:
+    return NodeState(f"payment-{number}", connected=True, settled=settled, refusals={}, revoked=revoked)
+
+
+def test_change_of_ca_waits_at_every_step_for_every_envoy() -> None:
+    """Refused with the names of those that lack something, taken once they do not; a repeat changes nothing."""
+    nodes, mesh = FakeNodes(_node(1), _node(2, settled=False), _node(3, settled=False, revoked=True)), FakeMesh()
+    trust = Trust(FakeAuthorities(), FakeCertificates(), nodes, mesh)
+    for count, phase in enumerate((Phase.TRUSTING_BOTH, Phase.ISSUING_NEW, Phase.STABLE), 1):
+        nodes.nodes[1] = _node(2, settled=False)
+        (refused,) = trust.rotate_authorities([RotateAuthority(phase)])
+        assert isinstance(refused, DomainError)
+        assert (refused.reason, refused.metadata) == ("MESH_NOT_SETTLED", {"nodes": "payment-2"})
+        nodes.nodes[1] = _node(2)
+        taken, repeated = trust.rotate_authorities([RotateAuthority(phase)] * 2)
+        assert isinstance(taken, Authority)
+        assert taken == repeated
+        assert taken.phase is phase
+        assert mesh.identities == count
+
+
+def test_step_that_does_not_follow_is_refused() -> None:
+    """Nothing is skipped: what is not trusted everywhere yet may not sign."""
+    trust = Trust(FakeAuthorities(), FakeCertificates(), FakeNodes(), FakeMesh())
+    (refused,) = trust.rotate_authorities([RotateAuthority(Phase.ISSUING_NEW)])
+    assert isinstance(refused, DomainError)
+    assert refused.reason == "AUTHORITY_PHASE_CONFLICT"
+    (elsewhere,) = Trust(None, FakeCertificates(), FakeNodes(), FakeMesh()).rotate_authorities(
+        [RotateAuthority(Phase.TRUSTING_BOTH)]
+    )
+    assert isinstance(elsewhere, DomainError)
+    assert elsewhere.reason == "UNAVAILABLE"
+
+
+def test_nodes_are_listed_in_pages() -> None:
+    """By id, each page after the one before."""
+    trust = Trust(FakeAuthorities(), FakeCertificates(), FakeNodes(*map(_node, (1, 2, 3))), FakeMesh())
+    first, token = trust.list_nodes(pages.page(2, ""))
+    rest, end = trust.list_nodes(pages.page(2, token))
+    assert [node.id for node in (*first, *rest)] == ["payment-1", "payment-2", "payment-3"]
+    assert end == ""
+
+
+def test_newer_entries_are_those_that_the_caller_does_not_have(room: Room) -> None:
+    """By version, from the cache or the store; one that is not there is no news."""
+    room.configuration.set_configs([SetConfig("a.b", "1", 0, 7), SetConfig("a.b", "2", 0, 7)])
+    assert [e.value for e in room.configuration.newer({"a.b": 1, "c.d": 0})] == ["2"]
+    room.cache.held.clear()
+    assert [e.version for e in room.configuration.newer({"a.b": 0})] == [2]
+    assert room.configuration.newer({"a.b": 2}) == []
+
+
+@pytest.mark.parametrize("key", ["log.level", "log.level.payment"])
+def test_log_level_is_one_that_there_is(room: Room, key: str) -> None:
+    """Every service would have to make something of another word."""
+    good, bad = room.configuration.set_configs([SetConfig(key, "debug", 0, 7), SetConfig(key, "loud", 0, 7)])
+    assert isinstance(good, Entry)
+    assert isinstance(bad, DomainError)
+    assert bad.reason == "CONFIG_VALUE_INVALID"

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epaymesh/config/v1/config.proto\x12\x11paymesh.config.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x7f\n\x0b\x43onfigEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x12\n\nupdated_by\x18\x04 \x01(\x03\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8f\x02\n\x08Instance\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x14\n\x0cmesh_address\x18\x03 \x01(\t\x12\x32\n\x06health\x18\x04 \x01(\x0e\x32\".paymesh.config.v1.Instance.Health\x12\x35\n\x11lease_expire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"_\n\x06Health\x12\x16\n\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n\x0eHEALTH_HEALTHY\x10\x01\x12\x14\n\x10HEALTH_UNHEALTHY\x10\x02\x12\x13\n\x0fHEALTH_DRAINING\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epaymesh/config/v1/config.proto\x12\x11paymesh.config.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x7f\n\x0b\x43onfigEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x12\n\nupdated_by\x18\x04 \x01(\x03\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8f\x02\n\x08Instance\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x14\n\x0cmesh_address\x18\x03 \x01(\t\x12\x32\n\x06health\x18\x04 \x01(\x0e\x32\".paymesh.config.v1.Instance.Health\x12\x35\n\x11lease_expire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"_\n\x06Health\x12\x16\n\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n\x0eHEALTH_HEALTHY\x10\x01\x12\x14\n\x10HEALTH_UNHEALTHY\x10\x02\x12\x13\n\x0fHEALTH_DRAINING\x10\x03\"\xc7\x01\n\tAuthority\x12\x31\n\x05phase\x18\x01 \x01(\x0e\x32\".paymesh.config.v1.Authority.Phase\x12\x14\n\x0c\x66ingerprints\x18\x02 \x03(\t\x12\x0f\n\x07waiting\x18\x03 \x03(\t\"`\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x10\n\x0cPHASE_STABLE\x10\x01\x12\x17\n\x13PHASE_TRUSTING_BOTH\x10\x02\x12\x15\n\x11PHASE_ISSUING_NEW\x10\x03\"\x85\x02\n\x08MeshNode\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tconnected\x18\x02 \x01(\x08\x12\x0f\n\x07settled\x18\x03 \x01(\x08\x12\x35\n\x08refusals\x18\x04 \x03(\x0b\x32#.paymesh.config.v1.MeshNode.Refusal\x12\x14\n\x0cnot_rendered\x18\x05 \x01(\t\x12;\n\x17\x63\x65rtificate_expire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07revoked\x18\x07 \x01(\x08\x1a.\n\x07Refusal\x12\x10\n\x08resource\x18\x01 \x01(\t\x12\x11\n\tcomplaint\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,4 +38,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INSTANCE']._serialized_end=487
   _globals['_INSTANCE_HEALTH']._serialized_start=392
   _globals['_INSTANCE_HEALTH']._serialized_end=487
+  _globals['_AUTHORITY']._serialized_start=490
+  _globals['_AUTHORITY']._serialized_end=689
+  _globals['_AUTHORITY_PHASE']._serialized_start=593
+  _globals['_AUTHORITY_PHASE']._serialized_end=689
+  _globals['_MESHNODE']._serialized_start=692
+  _globals['_MESHNODE']._serialized_end=953
+  _globals['_MESHNODE_REFUSAL']._serialized_start=907
+  _globals['_MESHNODE_REFUSAL']._serialized_end=953
 # @@protoc_insertion_point(module_scope)

@@ -3,9 +3,11 @@
 isort:skip_file
 Package paymesh.config.v1 is the contract of the config service: configuration, discovery, health."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -124,3 +126,138 @@ class Instance(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Instance: _TypeAlias = Instance  # noqa: Y015
+
+@_typing.final
+class Authority(_message.Message):
+    """The certificate authority of the mesh, and how far a change to a new one is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Phase:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _PhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Authority._Phase.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        PHASE_UNSPECIFIED: Authority._Phase.ValueType  # 0
+        """Never stored."""
+        PHASE_STABLE: Authority._Phase.ValueType  # 1
+        """One CA signs and is trusted."""
+        PHASE_TRUSTING_BOTH: Authority._Phase.ValueType  # 2
+        """A new CA is trusted too; the old one still signs."""
+        PHASE_ISSUING_NEW: Authority._Phase.ValueType  # 3
+        """The new CA signs; the old one is still trusted, for certificates that are in use."""
+
+    class Phase(_Phase, metaclass=_PhaseEnumTypeWrapper):
+        """Each step is taken when every Envoy has what the one before brought."""
+
+    PHASE_UNSPECIFIED: Authority.Phase.ValueType  # 0
+    """Never stored."""
+    PHASE_STABLE: Authority.Phase.ValueType  # 1
+    """One CA signs and is trusted."""
+    PHASE_TRUSTING_BOTH: Authority.Phase.ValueType  # 2
+    """A new CA is trusted too; the old one still signs."""
+    PHASE_ISSUING_NEW: Authority.Phase.ValueType  # 3
+    """The new CA signs; the old one is still trusted, for certificates that are in use."""
+
+    PHASE_FIELD_NUMBER: _builtins.int
+    FINGERPRINTS_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    phase: Global___Authority.Phase.ValueType
+    """How far the change is."""
+    @_builtins.property
+    def fingerprints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """SHA-256 of each certificate that is trusted, in hex; the one that signs first."""
+
+    @_builtins.property
+    def waiting(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Envoys, by id, that do not have what this phase brought."""
+
+    def __init__(
+        self,
+        *,
+        phase: Global___Authority.Phase.ValueType = ...,
+        fingerprints: _abc.Iterable[_builtins.str] | None = ...,
+        waiting: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprints", b"fingerprints", "phase", b"phase", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Authority: _TypeAlias = Authority  # noqa: Y015
+
+@_typing.final
+class MeshNode(_message.Message):
+    """An Envoy, as config serves it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Refusal(_message.Message):
+        """A resource that the Envoy refused, of which it keeps the last good version."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        RESOURCE_FIELD_NUMBER: _builtins.int
+        COMPLAINT_FIELD_NUMBER: _builtins.int
+        resource: _builtins.str
+        """Name of the resource."""
+        complaint: _builtins.str
+        """What the Envoy says is wrong with it."""
+        def __init__(
+            self,
+            *,
+            resource: _builtins.str = ...,
+            complaint: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["complaint", b"complaint", "resource", b"resource"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ID_FIELD_NUMBER: _builtins.int
+    CONNECTED_FIELD_NUMBER: _builtins.int
+    SETTLED_FIELD_NUMBER: _builtins.int
+    REFUSALS_FIELD_NUMBER: _builtins.int
+    NOT_RENDERED_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    REVOKED_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id: the service, a dash, a number."""
+    connected: _builtins.bool
+    """Whether it has a stream to config at this moment."""
+    settled: _builtins.bool
+    """Whether it accepted everything that there is for it."""
+    not_rendered: _builtins.str
+    """Why the newest configuration was not rendered for it, so that it keeps the last good one; empty: it was."""
+    revoked: _builtins.bool
+    """Whether it is shut out of the mesh: it is told nothing any more, and not waited for."""
+    @_builtins.property
+    def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___MeshNode.Refusal]:
+        """What it refused."""
+
+    @_builtins.property
+    def certificate_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When its certificate ends; absent: it has none yet."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        connected: _builtins.bool = ...,
+        settled: _builtins.bool = ...,
+        refusals: _abc.Iterable[Global___MeshNode.Refusal] | None = ...,
+        not_rendered: _builtins.str = ...,
+        certificate_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        revoked: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_expire_time", b"certificate_expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_expire_time", b"certificate_expire_time", "connected", b"connected", "id", b"id", "not_rendered", b"not_rendered", "refusals", b"refusals", "revoked", b"revoked", "settled", b"settled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeshNode: _TypeAlias = MeshNode  # noqa: Y015

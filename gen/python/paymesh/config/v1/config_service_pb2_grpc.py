@@ -45,6 +45,11 @@ class ConfigServiceStub(object):
                 request_serializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.SetConfigRequest.SerializeToString,
                 response_deserializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.SetConfigResponse.FromString,
                 _registered_method=True)
+        self.WatchConfig = channel.unary_unary(
+                '/paymesh.config.v1.ConfigService/WatchConfig',
+                request_serializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.WatchConfigRequest.SerializeToString,
+                response_deserializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.WatchConfigResponse.FromString,
+                _registered_method=True)
         self.ListConfig = channel.unary_unary(
                 '/paymesh.config.v1.ConfigService/ListConfig',
                 request_serializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.ListConfigRequest.SerializeToString,
@@ -64,6 +69,21 @@ class ConfigServiceStub(object):
                 '/paymesh.config.v1.ConfigService/ListInstances',
                 request_serializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.ListInstancesRequest.SerializeToString,
                 response_deserializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.ListInstancesResponse.FromString,
+                _registered_method=True)
+        self.ListNodes = channel.unary_unary(
+                '/paymesh.config.v1.ConfigService/ListNodes',
+                request_serializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.ListNodesRequest.SerializeToString,
+                response_deserializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.ListNodesResponse.FromString,
+                _registered_method=True)
+        self.GetAuthority = channel.unary_unary(
+                '/paymesh.config.v1.ConfigService/GetAuthority',
+                request_serializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.GetAuthorityRequest.SerializeToString,
+                response_deserializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.GetAuthorityResponse.FromString,
+                _registered_method=True)
+        self.RotateAuthority = channel.unary_unary(
+                '/paymesh.config.v1.ConfigService/RotateAuthority',
+                request_serializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.RotateAuthorityRequest.SerializeToString,
+                response_deserializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.RotateAuthorityResponse.FromString,
                 _registered_method=True)
         self.GetMeshHealth = channel.unary_unary(
                 '/paymesh.config.v1.ConfigService/GetMeshHealth',
@@ -88,7 +108,16 @@ class ConfigServiceServicer(object):
     def SetConfig(self, request, context):
         """Sets a configuration entry, or makes it.
 
-        Fails with CONFIG_VERSION_CONFLICT when `expected_version` is given and is not the present one.
+        Fails with CONFIG_VERSION_CONFLICT when `expected_version` is given and is not the present one, and with
+        CONFIG_VALUE_INVALID when the mesh itself reads the entry and could make nothing of the value.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchConfig(self, request, context):
+        """Waits until an entry has a newer version than the caller knows, two seconds at most, and returns those that have.
+        Asked again and again it is how services follow settings without a restart.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,6 +159,34 @@ class ConfigServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListNodes(self, request, context):
+        """Lists the Envoys: which are connected, and what any of them refused. A refused configuration is an alert: the Envoy
+        goes on with the last good one.
+
+        Fails with PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAuthority(self, request, context):
+        """Says which CA signs, which are trusted, and which Envoys do not know that yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateAuthority(self, request, context):
+        """Takes the next step of a change to a new CA: trust both, sign with the new one, drop the old one. What was begun
+        stays as it is until the next step is asked for, also across restarts.
+
+        Fails with AUTHORITY_PHASE_CONFLICT when `phase` does not follow the present one, and with MESH_NOT_SETTLED while an
+        Envoy lacks what the present phase brought.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetMeshHealth(self, request, context):
         """Says for each service how many instances are healthy. For the gateway's health page.
         """
@@ -150,6 +207,11 @@ def add_ConfigServiceServicer_to_server(servicer, server):
                     request_deserializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.SetConfigRequest.FromString,
                     response_serializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.SetConfigResponse.SerializeToString,
             ),
+            'WatchConfig': grpc.unary_unary_rpc_method_handler(
+                    servicer.WatchConfig,
+                    request_deserializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.WatchConfigRequest.FromString,
+                    response_serializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.WatchConfigResponse.SerializeToString,
+            ),
             'ListConfig': grpc.unary_unary_rpc_method_handler(
                     servicer.ListConfig,
                     request_deserializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.ListConfigRequest.FromString,
@@ -169,6 +231,21 @@ def add_ConfigServiceServicer_to_server(servicer, server):
                     servicer.ListInstances,
                     request_deserializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.ListInstancesRequest.FromString,
                     response_serializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.ListInstancesResponse.SerializeToString,
+            ),
+            'ListNodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListNodes,
+                    request_deserializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.ListNodesRequest.FromString,
+                    response_serializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.ListNodesResponse.SerializeToString,
+            ),
+            'GetAuthority': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAuthority,
+                    request_deserializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.GetAuthorityRequest.FromString,
+                    response_serializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.GetAuthorityResponse.SerializeToString,
+            ),
+            'RotateAuthority': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateAuthority,
+                    request_deserializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.RotateAuthorityRequest.FromString,
+                    response_serializer=paymesh_dot_config_dot_v1_dot_config__service__pb2.RotateAuthorityResponse.SerializeToString,
             ),
             'GetMeshHealth': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMeshHealth,
@@ -231,6 +308,33 @@ class ConfigService(object):
             '/paymesh.config.v1.ConfigService/SetConfig',
             paymesh_dot_config_dot_v1_dot_config__service__pb2.SetConfigRequest.SerializeToString,
             paymesh_dot_config_dot_v1_dot_config__service__pb2.SetConfigResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchConfig(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.config.v1.ConfigService/WatchConfig',
+            paymesh_dot_config_dot_v1_dot_config__service__pb2.WatchConfigRequest.SerializeToString,
+            paymesh_dot_config_dot_v1_dot_config__service__pb2.WatchConfigResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -339,6 +443,87 @@ class ConfigService(object):
             '/paymesh.config.v1.ConfigService/ListInstances',
             paymesh_dot_config_dot_v1_dot_config__service__pb2.ListInstancesRequest.SerializeToString,
             paymesh_dot_config_dot_v1_dot_config__service__pb2.ListInstancesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListNodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.config.v1.ConfigService/ListNodes',
+            paymesh_dot_config_dot_v1_dot_config__service__pb2.ListNodesRequest.SerializeToString,
+            paymesh_dot_config_dot_v1_dot_config__service__pb2.ListNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAuthority(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.config.v1.ConfigService/GetAuthority',
+            paymesh_dot_config_dot_v1_dot_config__service__pb2.GetAuthorityRequest.SerializeToString,
+            paymesh_dot_config_dot_v1_dot_config__service__pb2.GetAuthorityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateAuthority(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.config.v1.ConfigService/RotateAuthority',
+            paymesh_dot_config_dot_v1_dot_config__service__pb2.RotateAuthorityRequest.SerializeToString,
+            paymesh_dot_config_dot_v1_dot_config__service__pb2.RotateAuthorityResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,7 +41,12 @@ class ConfigServiceStub:
     SetConfig: _grpc.UnaryUnaryMultiCallable[_config_service_pb2.SetConfigRequest, _config_service_pb2.SetConfigResponse]
     """Sets a configuration entry, or makes it.
 
-    Fails with CONFIG_VERSION_CONFLICT when `expected_version` is given and is not the present one.
+    Fails with CONFIG_VERSION_CONFLICT when `expected_version` is given and is not the present one, and with
+    CONFIG_VALUE_INVALID when the mesh itself reads the entry and could make nothing of the value.
+    """
+    WatchConfig: _grpc.UnaryUnaryMultiCallable[_config_service_pb2.WatchConfigRequest, _config_service_pb2.WatchConfigResponse]
+    """Waits until an entry has a newer version than the caller knows, two seconds at most, and returns those that have.
+    Asked again and again it is how services follow settings without a restart.
     """
     ListConfig: _grpc.UnaryUnaryMultiCallable[_config_service_pb2.ListConfigRequest, _config_service_pb2.ListConfigResponse]
     """Lists the entries by key.
@@ -63,6 +68,21 @@ class ConfigServiceStub:
 
     Fails with PAGE_TOKEN_INVALID.
     """
+    ListNodes: _grpc.UnaryUnaryMultiCallable[_config_service_pb2.ListNodesRequest, _config_service_pb2.ListNodesResponse]
+    """Lists the Envoys: which are connected, and what any of them refused. A refused configuration is an alert: the Envoy
+    goes on with the last good one.
+
+    Fails with PAGE_TOKEN_INVALID.
+    """
+    GetAuthority: _grpc.UnaryUnaryMultiCallable[_config_service_pb2.GetAuthorityRequest, _config_service_pb2.GetAuthorityResponse]
+    """Says which CA signs, which are trusted, and which Envoys do not know that yet."""
+    RotateAuthority: _grpc.UnaryUnaryMultiCallable[_config_service_pb2.RotateAuthorityRequest, _config_service_pb2.RotateAuthorityResponse]
+    """Takes the next step of a change to a new CA: trust both, sign with the new one, drop the old one. What was begun
+    stays as it is until the next step is asked for, also across restarts.
+
+    Fails with AUTHORITY_PHASE_CONFLICT when `phase` does not follow the present one, and with MESH_NOT_SETTLED while an
+    Envoy lacks what the present phase brought.
+    """
     GetMeshHealth: _grpc.UnaryUnaryMultiCallable[_config_service_pb2.GetMeshHealthRequest, _config_service_pb2.GetMeshHealthResponse]
     """Says for each service how many instances are healthy. For the gateway's health page."""
 
@@ -79,7 +99,12 @@ class ConfigServiceAsyncStub(ConfigServiceStub):
     SetConfig: _aio.UnaryUnaryMultiCallable[_config_service_pb2.SetConfigRequest, _config_service_pb2.SetConfigResponse]  # type: ignore[assignment]
     """Sets a configuration entry, or makes it.
 
-    Fails with CONFIG_VERSION_CONFLICT when `expected_version` is given and is not the present one.
+    Fails with CONFIG_VERSION_CONFLICT when `expected_version` is given and is not the present one, and with
+    CONFIG_VALUE_INVALID when the mesh itself reads the entry and could make nothing of the value.
+    """
+    WatchConfig: _aio.UnaryUnaryMultiCallable[_config_service_pb2.WatchConfigRequest, _config_service_pb2.WatchConfigResponse]  # type: ignore[assignment]
+    """Waits until an entry has a newer version than the caller knows, two seconds at most, and returns those that have.
+    Asked again and again it is how services follow settings without a restart.
     """
     ListConfig: _aio.UnaryUnaryMultiCallable[_config_service_pb2.ListConfigRequest, _config_service_pb2.ListConfigResponse]  # type: ignore[assignment]
     """Lists the entries by key.
@@ -100,6 +125,21 @@ class ConfigServiceAsyncStub(ConfigServiceStub):
     """Lists the instances of all services with their health.
 
     Fails with PAGE_TOKEN_INVALID.
+    """
+    ListNodes: _aio.UnaryUnaryMultiCallable[_config_service_pb2.ListNodesRequest, _config_service_pb2.ListNodesResponse]  # type: ignore[assignment]
+    """Lists the Envoys: which are connected, and what any of them refused. A refused configuration is an alert: the Envoy
+    goes on with the last good one.
+
+    Fails with PAGE_TOKEN_INVALID.
+    """
+    GetAuthority: _aio.UnaryUnaryMultiCallable[_config_service_pb2.GetAuthorityRequest, _config_service_pb2.GetAuthorityResponse]  # type: ignore[assignment]
+    """Says which CA signs, which are trusted, and which Envoys do not know that yet."""
+    RotateAuthority: _aio.UnaryUnaryMultiCallable[_config_service_pb2.RotateAuthorityRequest, _config_service_pb2.RotateAuthorityResponse]  # type: ignore[assignment]
+    """Takes the next step of a change to a new CA: trust both, sign with the new one, drop the old one. What was begun
+    stays as it is until the next step is asked for, also across restarts.
+
+    Fails with AUTHORITY_PHASE_CONFLICT when `phase` does not follow the present one, and with MESH_NOT_SETTLED while an
+    Envoy lacks what the present phase brought.
     """
     GetMeshHealth: _aio.UnaryUnaryMultiCallable[_config_service_pb2.GetMeshHealthRequest, _config_service_pb2.GetMeshHealthResponse]  # type: ignore[assignment]
     """Says for each service how many instances are healthy. For the gateway's health page."""
@@ -126,7 +166,18 @@ class ConfigServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_config_service_pb2.SetConfigResponse, _abc.Awaitable[_config_service_pb2.SetConfigResponse]]:
         """Sets a configuration entry, or makes it.
 
-        Fails with CONFIG_VERSION_CONFLICT when `expected_version` is given and is not the present one.
+        Fails with CONFIG_VERSION_CONFLICT when `expected_version` is given and is not the present one, and with
+        CONFIG_VALUE_INVALID when the mesh itself reads the entry and could make nothing of the value.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchConfig(
+        self,
+        request: _config_service_pb2.WatchConfigRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_config_service_pb2.WatchConfigResponse, _abc.Awaitable[_config_service_pb2.WatchConfigResponse]]:
+        """Waits until an entry has a newer version than the caller knows, two seconds at most, and returns those that have.
+        Asked again and again it is how services follow settings without a restart.
         """
 
     @_abc_1.abstractmethod
@@ -171,6 +222,39 @@ class ConfigServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists the instances of all services with their health.
 
         Fails with PAGE_TOKEN_INVALID.
+        """
+
+    @_abc_1.abstractmethod
+    def ListNodes(
+        self,
+        request: _config_service_pb2.ListNodesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_config_service_pb2.ListNodesResponse, _abc.Awaitable[_config_service_pb2.ListNodesResponse]]:
+        """Lists the Envoys: which are connected, and what any of them refused. A refused configuration is an alert: the Envoy
+        goes on with the last good one.
+
+        Fails with PAGE_TOKEN_INVALID.
+        """
+
+    @_abc_1.abstractmethod
+    def GetAuthority(
+        self,
+        request: _config_service_pb2.GetAuthorityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_config_service_pb2.GetAuthorityResponse, _abc.Awaitable[_config_service_pb2.GetAuthorityResponse]]:
+        """Says which CA signs, which are trusted, and which Envoys do not know that yet."""
+
+    @_abc_1.abstractmethod
+    def RotateAuthority(
+        self,
+        request: _config_service_pb2.RotateAuthorityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_config_service_pb2.RotateAuthorityResponse, _abc.Awaitable[_config_service_pb2.RotateAuthorityResponse]]:
+        """Takes the next step of a change to a new CA: trust both, sign with the new one, drop the old one. What was begun
+        stays as it is until the next step is asked for, also across restarts.
+
+        Fails with AUTHORITY_PHASE_CONFLICT when `phase` does not follow the present one, and with MESH_NOT_SETTLED while an
+        Envoy lacks what the present phase brought.
         """
 
     @_abc_1.abstractmethod

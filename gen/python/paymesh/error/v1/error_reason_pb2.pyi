@@ -174,6 +174,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Someone else changed the entry in between."""
     ERROR_REASON_LEASE_NOT_FOUND: _ErrorReason.ValueType  # 603
     """The lease ended, or never was."""
+    ERROR_REASON_CONFIG_VALUE_INVALID: _ErrorReason.ValueType  # 604
+    """The mesh reads this entry itself, and could make nothing of the value."""
+    ERROR_REASON_AUTHORITY_PHASE_CONFLICT: _ErrorReason.ValueType  # 605
+    """A change of CA has its order of steps."""
+    ERROR_REASON_MESH_NOT_SETTLED: _ErrorReason.ValueType  # 606
+    """An Envoy lacks what it was to be sent."""
     ERROR_REASON_API_KEY_NOT_FOUND: _ErrorReason.ValueType  # 701
     """No API key of this id that the caller may see."""
     ERROR_REASON_API_KEY_STATUS_CONFLICT: _ErrorReason.ValueType  # 702
@@ -340,6 +346,12 @@ ERROR_REASON_CONFIG_VERSION_CONFLICT: ErrorReason.ValueType  # 602
 """Someone else changed the entry in between."""
 ERROR_REASON_LEASE_NOT_FOUND: ErrorReason.ValueType  # 603
 """The lease ended, or never was."""
+ERROR_REASON_CONFIG_VALUE_INVALID: ErrorReason.ValueType  # 604
+"""The mesh reads this entry itself, and could make nothing of the value."""
+ERROR_REASON_AUTHORITY_PHASE_CONFLICT: ErrorReason.ValueType  # 605
+"""A change of CA has its order of steps."""
+ERROR_REASON_MESH_NOT_SETTLED: ErrorReason.ValueType  # 606
+"""An Envoy lacks what it was to be sent."""
 ERROR_REASON_API_KEY_NOT_FOUND: ErrorReason.ValueType  # 701
 """No API key of this id that the caller may see."""
 ERROR_REASON_API_KEY_STATUS_CONFLICT: ErrorReason.ValueType  # 702

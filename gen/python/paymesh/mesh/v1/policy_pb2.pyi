@@ -273,7 +273,7 @@ class CircuitBreaker(_message.Message):
     requests_max: _builtins.int
     """Requests in flight at most."""
     retry_budget_percent: _builtins.int
-    """Retries in flight at most, in percent of the requests in flight."""
+    """Retries in flight at most, in percent of the requests in flight that are none: what a storm adds to the load."""
     def __init__(
         self,
         *,

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
 import grpc
-import httpx
 import pytest
 from google.protobuf import descriptor_pool
 
@@ -32,7 +29,7 @@ from services.mesh.node import EDGE
 from tests.e2e.refusals import of_grpc
 from tests.fakes.peer import FakePeer
 from tests.fakes.rooms import FakeRooms, message_of
-from tests.integration.envoys import Mesh, envoy
+from tests.integration.edge_alone import LEAVING, EdgeAlone
 from tests.integration.planes import Native, Who, right
 from tests.integration.requests import valid
 
@@ -42,7 +39,6 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from services.contract.model import Method
-    from services.mesh.world import World
     from tests.fakes.peer import Failure
 
 AT_EDGE = [m for m in contract().methods.values() if EDGE in m.callers and m.auth is not Auth.INTERNAL]
@@ -55,52 +51,6 @@ NEVER_REPEATED = {"HandleCallback", "ImportBill"}
 KEY_HEADER, KEY = "idempotency-key", "a-key-of-8"
 _SUBJECTS = count(5000)
 """Users that no limit has counted yet."""
-
-
-LEAVING = "user-2"
-"""An instance that has said that it will go."""
-
-
-class EdgeAlone(Mesh):
-    """An edge whose services are at addresses where a test puts what it wants."""
-
-    def world(self) -> World:
-        """Say where the instances are, and that one is leaving."""
-        world = super().world()
-        places = {
-            service: tuple(replace(each, draining=each.name == LEAVING) for each in instances)
-            for service, instances in world.instances.items()
-        }
-        return replace(world, instances=places)
-
-    @contextmanager
-    def running(self) -> Iterator[EdgeAlone]:
-        """Run the edge until the block ends."""
-        with envoy(self.bootstrap(self.edge), self.directory, "edge") as admin:
-            self.admin[EDGE] = admin
-            yield self
-
-    def at(self, instance: str) -> str:
-        """Where an instance is looked for."""
-        return self.sidecars[instance].inbound
-
-    def tls(self, service: str) -> ssl.SSLContext:
-        """Prove to be a service."""
-        leaf, context = self.authority.issue(service), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        chain = self.directory / f"{service}.pem"
-        chain.write_text(leaf.cert_pem + leaf.key_pem)
-        context.load_cert_chain(chain)
-        return context
-
-    def credentials(self, service: str) -> grpc.ServerCredentials:
-        """Prove the same to gRPC."""
-        leaf = self.authority.issue(service)
-        return grpc.ssl_server_credentials([(leaf.key_pem.encode(), leaf.cert_pem.encode())])
-
-    def stat(self, name: str) -> int:
-        """Read a number of the edge's."""
-        text = httpx.get(f"{self.admin[EDGE]}/stats", params={"filter": f"^{name}$"}).text
-        return int(text.rpartition(":")[2]) if text.strip() else 0
 
 
 def _somebody(method: Method) -> Who:

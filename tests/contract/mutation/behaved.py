@@ -16,9 +16,14 @@ if TYPE_CHECKING:
     from tests.contract.mutation.linted import Mutant
 
 _ROOMS = ("tests/contract/test_rooms.py",)
+_PROGRAMS = "tests/integration/test_envoy_programs.py"
 BEHAVIOURS = {
     "method.callers": _ROOMS,
     "event.consumers": _ROOMS,
+    "method.api_key": (f"{_PROGRAMS}::test_program_with_a_key_is_let_in_where_programs_are",),
+    "method.rate_limit.global": (
+        f"{_PROGRAMS}::test_call_that_is_guessed_at_or_takes_money_out_is_counted_for_all_edges",
+    ),
     "state.next": (),
     "state.event": (),
 }

@@ -40,6 +40,10 @@ def _pid(mesh: Mesh, node_id: str) -> int:
     return int(pid)
 
 
+def _ca(mesh: Mesh) -> str:
+    return Path(mesh.record["ca"]).read_text()
+
+
 def _shop(mesh: Mesh) -> tuple[Shop, Person]:
     record = mesh.record
     rest = Rest(record["rest"], Path(record["ca"]))
@@ -90,11 +94,11 @@ async def test_nobody_pays_twice_when_an_envoy_is_killed(alone: Mesh) -> None:
 @pytest.mark.timeout(300)
 async def test_operator_changes_the_ca_of_a_mesh_that_runs(alone: Mesh) -> None:
     """`paymesh rotate --ca`: all three steps, another CA in DIR, and people who trust that one order and pay."""
-    before = Path(alone.record["ca"]).read_text()
+    before = _ca(alone)
     done = await asyncio.to_thread(paymesh, "rotate", "--ca", "--data", str(alone.data), "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     said = json.loads(done.stdout)
-    after = Path(alone.record["ca"]).read_text()
+    after = _ca(alone)
     assert (said["phase"], len(said["fingerprints"])) == ("PHASE_STABLE", 1)
     assert after.count("BEGIN CERTIFICATE") == 1
     assert after != before

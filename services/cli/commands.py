@@ -17,7 +17,7 @@ from services.cli.exits import CommandError, Exit
 
 _MISUSE: tuple[type[Any], ...] = tuple(each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException")
 """What is raised for arguments that no command takes; typer gives the class no name of its own."""
-COMMANDS = ("up", "status", "down", "demo", "verify", "bench", "cert", "migrate", "rotate")
+COMMANDS = ("up", "status", "down", "demo", "verify", "bench", "cert", "migrate", "rotate", "scale", "deploy")
 
 
 def application() -> typer.Typer:

@@ -45,6 +45,9 @@ class Folder:
         self.ca = self.pki / "ca.pem"
         self.tokens = self.pki / "join-tokens.json"
         self.record = self.path / "run.json"
+        self.releases = self.path / "releases.json"
+        self.control = self.run / "control.sock"
+        """Where the supervisor takes orders while it runs."""
         self._lock = self.path / "lock"
         self._held: int | None = None
 

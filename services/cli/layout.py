@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import paymesh
 import services
 from services.cli.ports import free_ports
-from services.cli.settings import ROOMS
+from services.cli.releases import BASE, Release
+from services.cli.settings import INSTANCES_MAX, ROOMS
 from services.mesh.node import Edge, Sidecar
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Instance:
     mesh: int
     admin: int
     metrics: int
+    release: Release = BASE
 
     @property
     def name(self) -> str:
@@ -156,7 +158,38 @@ class Layout:
             "PAYMESH_METRICS_PORT": str(instance.metrics),
             **({} if self.settings.kafka else {"PAYMESH_RELAY_UNREAD_MAX": str(EMBEDDED_UNREAD_MAX)}),
             **extra.get(instance.service, {}),
+            **of_release(instance.release),
         }
+
+    def with_instance(self, service: str, release: Release) -> tuple[Layout, Instance]:
+        """Return the layout with a further instance, and that: with the lowest free number, on ports that are free now."""
+        taken = {each.number for each in self.of({service})}
+        number = min(number for number in range(1, INSTANCES_MAX + 1) if number not in taken)
+        mesh, admin, metrics = free_ports(3)
+        made = Instance(service, number, mesh, admin, metrics if self.settings.metrics else 0, release)
+        ordered = sorted((*self.instances, made), key=lambda each: (ROOMS.index(each.service), each.number))
+        return replace(self, instances=tuple(ordered)), made
+
+    def without(self, instance: Instance) -> Layout:
+        """Return the layout without an instance."""
+        return replace(self, instances=tuple(each for each in self.instances if each != instance))
+
+
+RESERVED = frozenset(
+    f"PAYMESH_{name}"
+    for name in (
+        "DATA", "INSTANCE", "LISTEN", "MESH", "MESH_ADDRESS", "DATABASE_URL", "REDIS_URL", "KAFKA", "METRICS_PORT",
+        "XDS_LISTEN", "CA_DIR", "JOIN_TOKENS", "VAULT_KEYS", "FILES", "PUBLIC_URL",
+    )
+)  # fmt: skip
+"""What makes an instance one of this mesh: no release has its own."""
+
+
+def of_release(release: Release) -> dict[str, str]:
+    """Return what a release sets beside: its settings, and where its code is found before ours."""
+    roots = [release.tree, str(Path(release.tree, "gen", "python"))] if release.tree else []
+    path = {"PYTHONPATH": os.pathsep.join([*roots, base_environ()["PYTHONPATH"]])} if roots else {}
+    return {**dict(release.environ), **path}
 
 
 def base_environ() -> dict[str, str]:
@@ -183,12 +216,19 @@ def python(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-P", *arguments)
 
 
-def lay_out(folder: Folder, settings: UpSettings, kafka: str) -> Layout:
-    """Choose ports, all free now, for every service and what is around them."""
+def lay_out(folder: Folder, settings: UpSettings, kafka: str, releases: Mapping[str, Release] | None = None) -> Layout:
+    """Choose ports, all free now, for every service (as the release given, or BASE) and what is around them."""
     places = [(room, number) for room in ROOMS for number in range(1, settings.instances[room] + 1)]
     ports = iter(free_ports(5 + 3 * len(places)))
     instances = tuple(
-        Instance(room, number, next(ports), next(ports), next(ports) if settings.metrics else 0)
+        Instance(
+            room,
+            number,
+            next(ports),
+            next(ports),
+            next(ports) if settings.metrics else 0,
+            (releases or {}).get(room, BASE),
+        )
         for room, number in places
     )
     rest, grpc = settings.rest_port or next(ports), settings.grpc_port or next(ports)

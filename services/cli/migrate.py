@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sqlite3
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +19,7 @@ from services.cli.folder import Folder, default_folder, keep_private
 from services.cli.settings import ROOMS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 _REVISION = re.compile(r"""^revision\b[^=\n]*=\s*["']([^"']+)["']""", re.MULTILINE)
 _DOWN_REVISION = re.compile(r"""^down_revision\b[^=\n]*=\s*["']([^"']+)["']""", re.MULTILINE)
@@ -62,15 +63,15 @@ def _migrations(room: str) -> Path:
     return Path(services.__path__[0]) / room / "migrations"
 
 
-def migrate_all(urls: Mapping[str, str], *, as_json: bool) -> None:
-    """Upgrade one database after the other, and say each as it is done."""
+def migrate_all(urls: Mapping[str, str], *, as_json: bool, ahead: Collection[str] = ()) -> None:
+    """Upgrade one database after the other, and say each as it is done. Those of ``ahead`` a newer release may have added to."""
     from services.platform import failpoint  # noqa: PLC0415 - see the next
     from services.platform.migrations import upgrade  # noqa: PLC0415 - Alembic takes long to import
 
     failpoint.arm(os.environ.get("PAYMESH_FAILPOINTS", ""))
     for room, url in urls.items():
         began = time.monotonic()
-        upgrade(room, url)
+        upgrade(room, url, ahead=room in ahead)
         took = time.monotonic() - began
         print(
             json.dumps({"room": room, "took_s": round(took, 3)}) if as_json else f"  {room:<14} {took:6.2f} s",
@@ -98,4 +99,4 @@ def migrate(
 
 if __name__ == "__main__":
     keep_private()
-    migrate_all(given(), as_json=True)
+    migrate_all(given(), as_json=True, ahead=sys.argv[1:])

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import os
-import secrets
 from typing import TYPE_CHECKING, Any
 
 from services.cli import children
 from services.cli.broker import EmbeddedBroker
 from services.cli.children import envoy_name
+from services.cli.control import Control
+from services.cli.delivery.orders import Delivery
 from services.cli.exits import CommandError, Exit
+from services.cli.fleet import Fleet, admit
 from services.cli.folder import write_json
 from services.cli.layout import EDGE, base_environ, lay_out, python
 from services.cli.migrate import is_current, with_migrations
 from services.cli.probes import Edge, accepts
+from services.cli.releases import Releases
 from services.cli.settings import ROOMS
 from services.cli.supervisor.signals import asked_to_end
 from services.cli.supervisor.supervisor import Supervisor
 from services.cli.supervisor.tether import tether
-from services.mesh.node import bootstrap
 from services.platform import pki
 from services.sandbox import keys
 
@@ -53,7 +54,9 @@ class OneBox:
     def __init__(self, folder: Folder, settings: UpSettings, console: Console, ready_file: Path | None) -> None:
         """Prepare; nothing is started until ``run``."""
         self._folder, self._settings, self._console, self._ready_file = folder, settings, console, ready_file
-        self._layout: Layout
+        self._releases = Releases(folder.releases)
+        self._fleet: Fleet
+        self._control: Control | None = None
         self._admin: dict[str, str] = {}
         self._supervisor = Supervisor(self)
         self._recorded = False
@@ -76,6 +79,8 @@ class OneBox:
         finally:
             self._hopeless.cancel()  # a start that was interrupted gives nothing up
             self._console.event("stopping", "stopping …")
+            if self._control:
+                await self._control.stop()
             self._recorded = False
             self._forget_record()
             await self._supervisor.stop()
@@ -83,9 +88,15 @@ class OneBox:
                 broker.stop()
             self._console.event("stopped", "stopped")
 
+    @property
+    def _layout(self) -> Layout:
+        """Everybody's place, with those who came later."""
+        return self._fleet.layout
+
     async def _start(self, kafka: str) -> None:
-        self._layout = lay_out(self._folder, self._settings, kafka)
         self._admin = self._folder.admin()
+        layout = lay_out(self._folder, self._settings, kafka, {room: self._releases.of(room) for room in ROOMS})
+        self._fleet = Fleet(layout, self._supervisor, self._admin, self._record)
         self._write_secrets()
         if not self._settings.redis_url:
             self._supervisor.start(children.valkey(self._layout))
@@ -99,7 +110,11 @@ class OneBox:
         await asyncio.gather(self._until_serving(), self._grpc_reached())
         self._recorded = True
         self._record()
+        delivery = Delivery(self._fleet, self._releases, self._admin)
+        self._control = Control(self._folder.control, delivery.orders(), self._console.event)
+        await self._control.start()
         self._announce()
+        await delivery.leave_off(self._console.event)
 
     def _queue(self, room: str) -> None:
         for instance in self._layout.of({room}):
@@ -132,17 +147,9 @@ class OneBox:
                 missing_ok=True
             )  # of a first start that was killed between the two
             pki.save(pki.make_authority(), self._folder.pki)
-        admins = {each.name: each.admin for each in self._layout.instances} | {EDGE: self._layout.edge_admin}
-        nodes: list[Node] = [*map(self._layout.node, self._layout.instances), self._layout.edge]
-        tokens = {node.id: secrets.token_urlsafe(32) for node in nodes}
-        write_json(
-            self._folder.tokens, {name: hashlib.sha256(each.encode()).hexdigest() for name, each in tokens.items()}
-        )
-        for node in nodes:
-            made = bootstrap(
-                node, xds_socket=str(self._layout.xds), join_token=tokens[node.id], admin=f"127.0.0.1:{admins[node.id]}"
-            )
-            write_json(self._folder.envoy / f"{node.id}.json", made)
+        layout = self._layout
+        admins: dict[Node, int] = {layout.node(each): each.admin for each in layout.instances}
+        admit(layout, admins | {layout.edge: layout.edge_admin}, anew=True)
 
     async def _migrate(self, rooms: Sequence[str]) -> None:
         """Upgrade the databases of ``rooms`` in a process of its own; a service starts as soon as its own is done."""
@@ -150,7 +157,7 @@ class OneBox:
             return
         urls = {f"PAYMESH_{room.upper()}_DATABASE_URL": self._layout.database_url(room) for room in rooms}
         process = await asyncio.create_subprocess_exec(
-            *python("-m", "services.cli.migrate"),
+            *python("-m", "services.cli.migrate", *self._releases.migrated),
             env={**base_environ(), **urls},
             cwd=self._folder.run,
             stdout=asyncio.subprocess.PIPE,
@@ -227,6 +234,7 @@ class OneBox:
                 "pid": kept[each.name].pid,
                 "mesh": f"127.0.0.1:{each.mesh}",
                 "socket": str(layout.socket(each)),
+                "release": each.release.name,
                 **({"metrics": f"127.0.0.1:{each.metrics}"} if each.metrics else {}),
             }
             services.setdefault(each.service, []).append(described)

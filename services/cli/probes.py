@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _TIMEOUT_S = 1.0
-_FAILURES = (OSError, TimeoutError, http.client.HTTPException, ValueError)
+FAILURES = (OSError, TimeoutError, http.client.HTTPException, ValueError)
 DRAIN_S = 8.0
 """Longer than the longest time-out of the contract, 5 s."""
 _QUIET_LOOKS = 15
@@ -26,7 +26,7 @@ def accepts(socket: Path) -> Callable[[], Awaitable[bool]]:
     """Probe: a unix socket takes connections."""
 
     async def probe() -> bool:
-        with contextlib.suppress(*_FAILURES):
+        with contextlib.suppress(*FAILURES):
             _, writer = await asyncio.wait_for(asyncio.open_unix_connection(str(socket)), _TIMEOUT_S)
             writer.close()
             return True
@@ -39,7 +39,7 @@ def pongs(socket: Path) -> Callable[[], Awaitable[bool]]:
     """Probe: a Redis on a unix socket answers PING."""
 
     async def probe() -> bool:
-        with contextlib.suppress(*_FAILURES):
+        with contextlib.suppress(*FAILURES):
             reader, writer = await asyncio.wait_for(asyncio.open_unix_connection(str(socket)), _TIMEOUT_S)
             writer.write(b"PING\r\n")
             answer = await asyncio.wait_for(reader.readline(), _TIMEOUT_S)
@@ -54,7 +54,7 @@ def answers(port: int, path: str) -> Callable[[], Awaitable[bool]]:
     """Probe: a server on loopback answers GET ``path`` with 200."""
 
     async def probe() -> bool:
-        with contextlib.suppress(*_FAILURES):
+        with contextlib.suppress(*FAILURES):
             return (await asyncio.to_thread(ask, port, path))[0] == http.client.OK
         return False
 
@@ -84,7 +84,7 @@ class Edge:
 
     def health(self) -> dict[str, Any] | None:
         """Return what GET /healthz says; None: it says nothing yet."""
-        with contextlib.suppress(*_FAILURES):
+        with contextlib.suppress(*FAILURES):
             self._context = self._context or ssl.create_default_context(cafile=str(self._ca))
             status, body = ask(self._port, "/healthz", context=self._context)
             if status == http.client.OK:
@@ -100,7 +100,7 @@ def drained(admin: int) -> Callable[[], Awaitable[None]]:
     """
 
     async def drain() -> None:
-        with contextlib.suppress(*_FAILURES):
+        with contextlib.suppress(*FAILURES):
             async with asyncio.timeout(DRAIN_S):
                 await asyncio.to_thread(ask, admin, "/drain_listeners?graceful", verb="POST")
                 await asyncio.sleep(_LEAVE_S)

@@ -47,7 +47,9 @@ def _show(record: dict[str, Any], health: dict[str, Any]) -> None:
     said = {each["service"]: each for each in health.get("services", [])}
     for name, instances in record["services"].items():
         pids = ", ".join(str(each["pid"]) for each in instances)
-        print(f"  {name:<14} {said.get(name, {}).get('healthy', 0)} of {len(instances)} serve   (pid {pids})")
+        releases = ", ".join(sorted({each["release"] for each in instances}))
+        serve = said.get(name, {}).get("healthy", 0)
+        print(f"  {name:<14} {serve} of {len(instances)} serve   (pid {pids}; release {releases})")
     print(
         "serves" if health.get("status") == _SERVING else "does not serve as a whole: see the logs in " + record["data"]
     )

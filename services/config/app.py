@@ -16,7 +16,7 @@ from services.config.adapters.certificates import IssuedCertificates
 from services.config.adapters.envoys import Envoys
 from services.config.adapters.health import GrpcHealthProbe
 from services.config.adapters.registry import LeaseRegistry
-from services.config.clients import UserKeys
+from services.config.clients import GatewayKeys, UserKeys
 from services.config.domain import Lease, Name, own
 from services.config.servicer.config import Config
 from services.config.servicer.watch import Turns
@@ -75,7 +75,7 @@ def build(settings: ConfigSettings) -> ConfigApp:
     store = SqlStore(database, IdMaker(clock, settings.instance), clock)
     own = settings.envoys == OWN
     certificates = _certificates(settings)
-    envoys = Envoys(partial(snapshot.make, contract()), certificates)
+    envoys = Envoys(partial(snapshot.make, contract()), certificates, settings.origins)
     registry = LeaseRegistry(envoys, clock)
     probe = GrpcHealthProbe(partial(certificates.of_service, SERVICE) if own else None)
     checks = jobs.HealthChecks(registry, probe, clock)
@@ -106,8 +106,8 @@ def build(settings: ConfigSettings) -> ConfigApp:
     parts: list[Part] = [
         Closing(client.close),
         Closing(database.stop),
-        _Recovery(partial(instances.recover, _own_lease(settings))),
         _Recovery(configuration.recover),
+        _Recovery(partial(instances.recover, _own_lease(settings))),
         relay,
         batcher,
         reads,
@@ -149,4 +149,8 @@ def _token_keys(settings: ConfigSettings, envoys: Envoys) -> list[Part]:
     if not settings.mesh:
         return []
     channel = MeshChannel(settings.mesh)
-    return [Closing(channel.stop), jobs.TokenKeysRefresh(UserKeys(channel), envoys, SystemClock()).every()]
+    return [
+        Closing(channel.stop),
+        jobs.TokenKeysRefresh(UserKeys(channel), envoys, SystemClock()).every(),
+        jobs.ApiKeysRefresh(GatewayKeys(channel), envoys, SystemClock()).every(),
+    ]

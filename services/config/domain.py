@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -232,6 +233,38 @@ class Entry:
     update_ms: int
 
 
+ROLLOUTS = "mesh.rollout."
+"""Entries that say, by service, how its calls are shared while a release is rolled out; JSON with `weights`."""
+WEIGHT_MAX = 1_000_000
+"""Of one instance: the sum over all of them stays far below what an Envoy counts to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How the calls of ``service`` are shared: weights by instance; none: all are alike."""
+
+    service: str
+    weights: Mapping[str, int]
+
+
+def split(key: str, value: str) -> Split | None:
+    """Read what an entry says of the sharing of calls; None: it is about something else. Raises INVALID_ARGUMENT."""
+    if not key.startswith(ROLLOUTS):
+        return None
+    try:
+        said = json.loads(value)
+    except ValueError:
+        said = None
+    weights = said.get("weights") if isinstance(said, dict) else None
+    if not isinstance(weights, dict) or not all(map(_is_weight, weights.values())):
+        raise DomainError("INVALID_ARGUMENT", field="value")
+    return Split(key.removeprefix(ROLLOUTS), weights)
+
+
+def _is_weight(value: object) -> bool:
+    return type(value) is int and 0 <= value <= WEIGHT_MAX
+
+
 @dataclass(frozen=True, slots=True)
 class SetConfig:
     """A command: set ``key`` to ``value``; ``expected_version`` 0 builds on whatever is there."""
@@ -244,8 +277,10 @@ class SetConfig:
     def applied(self, present: Entry | None, now_ms: int) -> Entry:
         """Return the entry as it is afterwards: ``present`` itself when it has the value already.
 
-        Raises CONFIG_VERSION_CONFLICT. A repeat of a change that was made is no conflict: its value is there.
+        Raises CONFIG_VERSION_CONFLICT, and INVALID_ARGUMENT for a rollout that cannot be read. A repeat of a change that
+        was made is no conflict: its value is there.
         """
+        split(self.key, self.value)
         if present is not None and present.value == self.value:
             return present
         version = present.version if present else 0

@@ -22,6 +22,9 @@ EXPIRE_S = 1.0
 KEYS_S = 60.0
 """How often the keys are read; the issuer shows a new one longer than this before it signs with it."""
 _KEYS_FIRST_S = 0.25
+API_KEYS_S = 0.5
+API_KEYS_WAIT_S = 15.0
+_NO_KEYS = '{"keys":[]}'
 _LOOKS = 20
 """How often certificates are looked at in their life; they are issued again after half of it."""
 
@@ -129,6 +132,38 @@ class TokenKeysRefresh:
                 telemetry.log.info("token_keys.known")
             self._mesh.show_keys(jwks)
             self._known, self._due = True, now + KEYS_S
+
+
+class ApiKeysRefresh:
+    """Reads what is known of API keys, twice a second: a revocation reaches the edges within one.
+
+    What cannot be read stays as it was. After a start an edge is not served before it is known which keys are revoked,
+    unless nobody says so for a while: then it is served without any, and API keys are refused until somebody does.
+    """
+
+    def __init__(self, trust: ports.ApiKeyTrust, mesh: ports.Mesh, clock: Clock) -> None:
+        """Ask ``trust`` and show ``mesh``."""
+        self._trust, self._mesh, self._clock = trust, mesh, clock
+        self._give_up = clock.monotonic() + API_KEYS_WAIT_S
+        self._shown = False
+
+    def every(self) -> Every:
+        """Return the thread that does it."""
+        return Every(API_KEYS_S, self.refresh, "api-keys")
+
+    def refresh(self) -> None:
+        """Read them once."""
+        try:
+            jwks, revoked = self._trust.api_keys()
+        except DomainError as error:
+            telemetry.log.debug("api_keys.unavailable", reason=error.reason)
+            if not self._shown and self._clock.monotonic() >= self._give_up:
+                telemetry.log.warning("api_keys.unknown", reason=error.reason)
+                self._mesh.show_api_keys(_NO_KEYS, ())
+                self._shown = True
+            return
+        self._mesh.show_api_keys(jwks or _NO_KEYS, revoked)
+        self._shown = True
 
 
 def lease_expiry(discovery: usecases.Discovery, batcher: Batcher) -> Every:

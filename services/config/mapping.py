@@ -12,8 +12,11 @@ from services.config.domain import LEASE_S, Deregister, Health, Name, Phase, Reg
 from services.platform.wire import timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from paymesh.gateway.v1 import gateway_pb2 as gateway_types
+    from paymesh.gateway.v1 import gateway_service_pb2 as gateway_pb
+    from paymesh.user.v1 import user_pb2 as user_types
     from paymesh.user.v1 import user_service_pb2 as user_pb
     from services.config.domain import Authority, Entry, Lease, NodeState, ServiceHealth
     from services.kernel.clock import Clock
@@ -111,10 +114,16 @@ def instances(found: Sequence[Lease], next_page_token: str, clock: Clock) -> pb.
 
 def jwks(response: user_pb.GetJwksResponse) -> str:
     """Read the keys of the issuer as the JWKS that Envoy takes; "" when there are none."""
-    keys = [
-        {"kty": k.kty, "crv": k.crv, "x": k.x, "y": k.y, "kid": k.kid, "use": k.use, "alg": k.alg}
-        for k in response.keys
-    ]
+    return _jwks(response.keys)
+
+
+def api_keys(response: gateway_pb.GetApiKeyTrustResponse) -> tuple[str, frozenset[str]]:
+    """Read what verifies API keys, likewise, and the ids of those that are revoked."""
+    return _jwks(response.jwks), frozenset(map(str, response.revoked_ids))
+
+
+def _jwks(found: Iterable[user_types.Jwk | gateway_types.ApiKeyJwk]) -> str:
+    keys = [{"kty": k.kty, "crv": k.crv, "x": k.x, "y": k.y, "kid": k.kid, "use": k.use, "alg": k.alg} for k in found]
     # In a stable order of names: equal keys are equal text, and change nothing at the edge.
     return orjson.dumps({"keys": keys}, option=orjson.OPT_SORT_KEYS).decode() if keys else ""
 

@@ -87,8 +87,16 @@ class Mesh(Protocol):
         """Route calls to these endpoints, by service, and to no others."""
         ...
 
+    def show_weights(self, service: str, weights: Mapping[str, int]) -> None:
+        """Share the calls of a service by these weights of instances; none: all are alike."""
+        ...
+
     def show_keys(self, jwks: str) -> None:
         """Verify access tokens with these keys (a JWKS as JSON)."""
+        ...
+
+    def show_api_keys(self, jwks: str, revoked: Collection[str]) -> None:
+        """Take API keys that these keys verify, but for those with the ids ``revoked``."""
         ...
 
     def show_identities(self) -> None:
@@ -151,6 +159,17 @@ class TokenKeys(Protocol):
 
     def jwks(self) -> str:
         """Return the keys as a JWKS in JSON. Raises DomainError when there is no answer."""
+        ...
+
+
+class ApiKeyTrust(Protocol):
+    """Who issues API keys."""
+
+    def api_keys(self) -> tuple[str, frozenset[str]]:
+        """Return what verifies them, as a JWKS in JSON, and the ids of those that are revoked.
+
+        Raises DomainError when there is no answer.
+        """
         ...
 
 

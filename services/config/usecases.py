@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from services.config.domain import (
     REVOKED,
+    ROLLOUTS,
     Authority,
     Deregister,
     Entry,
@@ -21,8 +23,10 @@ from services.config.domain import (
     granted,
     recovered,
     revoked_names,
+    split,
 )
 from services.kernel.errors import DomainError
+from services.kernel.pages import Page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
@@ -30,14 +34,15 @@ if TYPE_CHECKING:
     from services.config import ports
     from services.config.domain import Answer, NodeState, RotateAuthority
     from services.kernel.clock import Clock
-    from services.kernel.pages import Page
 
 C = TypeVar("C")
 R = TypeVar("R")
 
+_SERVICES_MAX = 100
+
 
 class Configuration:
-    """Entries: set in batches, read from the cache."""
+    """Entries: set in batches, read from the cache. Those about rollouts are shown to the mesh."""
 
     def __init__(
         self,
@@ -56,8 +61,11 @@ class Configuration:
         self._mesh, self._services = mesh, services
 
     def recover(self) -> None:
-        """Show the mesh, after a restart, what it read before."""
+        """Show the mesh, after a restart, what it read before; what a version before this one took unread is passed over."""
         self._mesh.show_revoked(revoked_names(self._store.entry(REVOKED)))
+        for entry in self._store.list_entries(ROLLOUTS, Page(_SERVICES_MAX, "")):
+            with contextlib.suppress(DomainError):
+                self._mesh_reads([entry])
 
     def set_configs(self, commands: Sequence[SetConfig]) -> list[Entry | DomainError]:
         """Set entries in order, in one transaction; a conflict refuses its own command alone."""
@@ -88,6 +96,9 @@ class Configuration:
         shut_out = [entry for entry in changes if entry.key == REVOKED]
         if shut_out:
             self._mesh.show_revoked(revoked_names(shut_out[-1]))
+        for entry in changes:
+            if shared := split(entry.key, entry.value):
+                self._mesh.show_weights(shared.service, shared.weights)
 
     def get_config(self, key: str) -> Entry:
         """Read an entry. Raises CONFIG_NOT_FOUND."""

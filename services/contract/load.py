@@ -96,6 +96,8 @@ def _method(room: str, of_service: tuple[str, ...], method: MethodDescriptor) ->
         idempotency_reason=policy.idempotency.reason,
         rate_limit=_limit(policy, callers),
         audit=policy.audit,
+        # Of what has no user a key says nothing: read as not stated.
+        api_key=policy.api_key and policy.auth in {policy_pb2.AUTH_USER, policy_pb2.AUTH_SCOPES},
     )
 
 

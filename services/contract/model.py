@@ -41,8 +41,8 @@ class RateLimit:
     is_global: bool
 
     def __str__(self) -> str:
-        """Render for people: ``600/60s by user``."""
-        return f"{self.requests}/{self.per_ms // 1000}s by {self.by}"
+        """Render for people: ``600/60s by user``, with ``, globally`` where all edges count together."""
+        return f"{self.requests}/{self.per_ms // 1000}s by {self.by}{', globally' if self.is_global else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,7 @@ class Method:
     idempotency_reason: str
     rate_limit: RateLimit | None
     audit: bool
+    api_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.endpoint import v3 as endpoint
 from envoy_data_plane.envoy.type import v3 as kind
 
+from services.mesh.hardening import BUFFER_BYTES
 from services.mesh.resource import address, ads, http2, ms
 from services.mesh.tls import mesh_client
 
@@ -26,6 +27,18 @@ _BALANCING = {
     "round_robin": cluster.ClusterLbPolicy.ROUND_ROBIN,
 }
 
+_SLOW_START = cluster.ClusterSlowStartConfig(
+    # A process that just began compiles, connects and fills its caches with its first calls: it gets a tenth of its share
+    # at first, and all of it after 10 s.
+    slow_start_window=ms(10_000),
+    min_weight_percent=kind.Percent(value=10.0),
+)
+_LEAST_REQUEST = cluster.ClusterLeastRequestLbConfig(slow_start_config=_SLOW_START)
+_ROUND_ROBIN = cluster.ClusterRoundRobinLbConfig(slow_start_config=_SLOW_START)
+
+_PANIC_PERCENT = 50.0
+"""With fewer instances than this left by outlier detection its word is not believed: calls go to all of them again."""
+
 _CONNECTION_MS_MAX = 600_000
 """A connection proves identities at its handshake only: what was true ten minutes ago is asked again."""
 
@@ -38,7 +51,11 @@ def remote(service: Service) -> cluster.Cluster:
         eds_cluster_config=cluster.ClusterEdsClusterConfig(eds_config=ads()),
         # An instance that does not take a connection within a second is not there: the next one is asked.
         connect_timeout=ms(1000),
+        per_connection_buffer_limit_bytes=BUFFER_BYTES,
         lb_policy=_BALANCING[service.load_balancing],
+        least_request_lb_config=_LEAST_REQUEST if service.load_balancing == "least_request" else None,
+        round_robin_lb_config=_ROUND_ROBIN if service.load_balancing == "round_robin" else None,
+        common_lb_config=cluster.ClusterCommonLbConfig(healthy_panic_threshold=kind.Percent(value=_PANIC_PERCENT)),
         circuit_breakers=_breaker(service.circuit_breaker),
         outlier_detection=_outlier(service.outlier),
         transport_socket=mesh_client(service.name),
@@ -84,7 +101,7 @@ def assignment(service: str, instances: Iterable[Instance]) -> endpoint.ClusterL
             endpoint.LbEndpoint(
                 endpoint=endpoint.Endpoint(address=address(instance.address), hostname=instance.name),
                 health_status=_health(instance),
-                load_balancing_weight=1,
+                load_balancing_weight=instance.weight,
             )
             for instance in sorted(instances)
         ],
@@ -111,9 +128,18 @@ def _health(instance: Instance) -> core.HealthStatus:
     return core.HealthStatus.HEALTHY if instance.healthy else core.HealthStatus.UNHEALTHY
 
 
+def budget_percent(limits: CircuitBreaker) -> float:
+    """The retry budget in Envoy's words.
+
+    Envoy counts the repeats among what is in flight: 20 of 120 are 20 % more than the 100 that the callers asked for.
+    """
+    stated = limits.retry_budget_percent
+    return round(100 * stated / (100 + stated), 2)
+
+
 def _breaker(limits: CircuitBreaker) -> cluster.CircuitBreakers:
     budget = cluster.CircuitBreakersThresholdsRetryBudget(
-        budget_percent=kind.Percent(value=float(limits.retry_budget_percent)),
+        budget_percent=kind.Percent(value=budget_percent(limits)),
         # With one call in flight a percentage is nothing: that many retries are always allowed.
         min_retry_concurrency=3,
     )

@@ -18,6 +18,8 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     UpstreamTlsContext,
 )
 
+from services.mesh import limits
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -62,6 +64,7 @@ def _of_listener(listener: Listener) -> Iterator[Named]:
                 if manager.rds:
                     yield RouteConfiguration, manager.rds.route_config_name
                 yield from ((TypedExtensionConfig, f.name) for f in manager.http_filters if f.config_discovery)
+                yield from ((Cluster, limits.SERVER) for f in manager.http_filters if f.name == limits.GLOBAL)
 
 
 def _secrets(socket: TransportSocket | None) -> Iterator[Named]:

@@ -30,6 +30,8 @@ from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.xds.core import v3 as xds_core
 from envoy_data_plane.xds.type.matcher import v3 as xds
 
+from services.mesh import keys
+from services.mesh.limits import counted_by
 from services.mesh.resource import ads, extension, header, http_filter, ms, packed
 from services.platform.identity import PREFIX, SCOPE, SESSION, SUBJECT, instance_name, spiffe_id
 
@@ -49,7 +51,7 @@ ISSUER, AUDIENCE = "paymesh", "paymesh-api"
 """Of access tokens."""
 CLAIM_HEADERS = {"sub": SUBJECT, "scope": SCOPE, "sid": SESSION}
 """In which header a claim of a verified token travels."""
-_TOKEN = "access"  # noqa: S105 the name of a requirement
+_TOKEN, _TOKEN_OR_KEY = "access", "access-or-key"
 _TOKENS_KEPT = 10_000
 """About 1 KiB each, in each worker of an edge."""
 _CLAIMS = "claims"
@@ -200,15 +202,13 @@ _NOBODYS_KEY = {
 that make it a point of the curve. Envoy takes no empty key set, and without keys every token must be refused."""
 
 
-def jwt_verification(jwks: str) -> jwt.JwtAuthentication:
-    """Verify access tokens against these keys and turn their claims into identity headers."""
-    if not json.loads(jwks)["keys"]:
-        jwks = json.dumps({"keys": [_NOBODYS_KEY]})
-    provider = jwt.JwtProvider(
+def jwt_verification(jwks: str, key_jwks: str) -> jwt.JwtAuthentication:
+    """Verify access tokens, and API keys, against these keys and turn their claims into identity headers."""
+    tokens = jwt.JwtProvider(
         issuer=ISSUER,
         audiences=[AUDIENCE],
         require_expiration=True,
-        local_jwks=core.DataSource(inline_string=jwks),
+        local_jwks=_jwks(jwks),
         # The token ends here: nobody behind the edge can lose it.
         forward=False,
         payload_in_metadata=_CLAIMS,
@@ -221,9 +221,16 @@ def jwt_verification(jwks: str) -> jwt.JwtAuthentication:
         # A token is used many times in its 15 minutes; its signature is checked once, its expiry each time.
         jwt_cache_config=jwt.JwtCacheConfig(jwt_cache_size=_TOKENS_KEPT),
     )
+    token, key = (jwt.JwtRequirement(provider_name=name) for name in (ISSUER, keys.ISSUER))
+    either = jwt.JwtRequirement(requires_any=jwt.JwtRequirementOrList(requirements=[token, key]))
     return jwt.JwtAuthentication(
-        providers={ISSUER: provider}, requirement_map={_TOKEN: jwt.JwtRequirement(provider_name=ISSUER)}
+        providers={ISSUER: tokens, keys.ISSUER: keys.provider(tokens, _jwks(key_jwks))},
+        requirement_map={_TOKEN: token, _TOKEN_OR_KEY: either},
     )
+
+
+def _jwks(text: str) -> core.DataSource:
+    return core.DataSource(inline_string=text if json.loads(text)["keys"] else json.dumps({"keys": [_NOBODYS_KEY]}))
 
 
 def jwt_by_discovery() -> hcm.HttpFilter:
@@ -235,9 +242,9 @@ def jwt_by_discovery() -> hcm.HttpFilter:
     return hcm.HttpFilter(name=JWT, config_discovery=source)
 
 
-def token_required() -> jwt.PerRouteConfig:
-    """Ask for a token on a route."""
-    return jwt.PerRouteConfig(requirement_name=_TOKEN)
+def token_required(*, or_key: bool) -> jwt.PerRouteConfig:
+    """Ask for a token on a route, or for an API key too."""
+    return jwt.PerRouteConfig(requirement_name=_TOKEN_OR_KEY if or_key else _TOKEN)
 
 
 def token_ignored() -> jwt.PerRouteConfig:
@@ -257,26 +264,29 @@ def limits_by_route() -> hcm.HttpFilter:
 
 
 def limit(rule: RateLimit) -> limiting.LocalRateLimit:
-    """Count the calls of a route by the user of the token, or by the address of the client."""
+    """Count the calls of a route by the user, the API key, or the address of the client."""
     bucket = kind.TokenBucket(max_tokens=rule.requests, tokens_per_fill=rule.requests, fill_interval=ms(rule.per_ms))
     everything = core.RuntimeFractionalPercent(default_value=kind.FractionalPercent(numerator=100))
-    key, counted = _counted_by(rule)
+    counted = counted_by(rule)
+    versions = ratelimit.XRateLimitHeadersRfcVersion
     return limiting.LocalRateLimit(
         stat_prefix="edge",
         filter_enabled=everything,
         filter_enforced=everything,
-        rate_limits=[route.RateLimit(actions=[counted])],
+        rate_limits=[route.RateLimit(actions=actions) for _, actions in counted],
         descriptors=[
             ratelimit.LocalRateLimitDescriptor(
                 # No value: each value that comes along has a bucket of its own.
-                entries=[ratelimit.RateLimitDescriptorEntry(key=key)],
+                entries=[ratelimit.RateLimitDescriptorEntry(key=key, value=value) for key, value in entries],
                 token_bucket=bucket,
             )
+            for entries, _ in counted
         ],
         max_dynamic_descriptors=_COUNTED_MAX,
         token_bucket=bucket,
         always_consume_default_token_bucket=False,
-        enable_x_ratelimit_headers=ratelimit.XRateLimitHeadersRfcVersion.DRAFT_VERSION_03,
+        # What is left of a global limit, only who counts for all edges can say.
+        enable_x_ratelimit_headers=versions.OFF if rule.is_global else versions.DRAFT_VERSION_03,
         rate_limited_as_resource_exhausted=True,
         response_headers_to_add=[header("retry-after", str(retry_after_s(rule)))],
     )
@@ -285,15 +295,6 @@ def limit(rule: RateLimit) -> limiting.LocalRateLimit:
 def retry_after_s(rule: RateLimit) -> int:
     """Seconds after which an empty bucket has a token again: it is filled evenly, not at the end of the interval."""
     return max(1, math.ceil(rule.per_ms / 1000 / rule.requests))
-
-
-def _counted_by(rule: RateLimit) -> tuple[str, route.RateLimitAction]:
-    if rule.by == "user":
-        action = route.RateLimitActionRequestHeaders(header_name=SUBJECT, descriptor_key="user")
-        return "user", route.RateLimitAction(request_headers=action)
-    if rule.by == "ip":
-        return "remote_address", route.RateLimitAction(remote_address=route.RateLimitActionRemoteAddress())
-    raise ValueError(f"a limit by {rule.by} has no place in the edge: it is counted by user or by ip")
 
 
 # -- Bodies ----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from envoy_data_plane.envoy.config.listener import v3 as listener
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
 from envoy_data_plane.envoy.type import v3 as kind
 
-from services.mesh import filters, refusals, routes, tls
+from services.mesh import filters, hardening, keys, limits, refusals, routes, tls, waf
+from services.mesh.counting import counting
 from services.mesh.node import EDGE
 from services.mesh.resource import address, ads, ms, packed
 
@@ -30,6 +31,7 @@ def inbound(node: Sidecar, service: Service) -> listener.Listener:
         [
             filters.strip_from_peers({EDGE, *service.on_behalf}),
             filters.deny_by_default(),
+            counting(),
             filters.routing(),
         ],
     )
@@ -48,25 +50,42 @@ def rest(node: Edge, contract: Contract, descriptors: bytes) -> listener.Listene
     """Make the edge's listener for REST. The order of the filters is the policy."""
     manager = _at_edge(
         "rest",
-        [filters.whole_requests(), filters.transcoding(contract, descriptors), *_admission()],
+        [*_browsers(), *_sound(), filters.transcoding(contract, descriptors), *_admission()],
     )
-    manager.local_reply_config = refusals.as_json(refusals.EDGE_REST)
+    manager.local_reply_config = refusals.as_json(refusals.edge_rest(contract))
     manager.early_header_mutation_extensions = [filters.strip_from_rest()]
     return _listener("rest", node.rest, manager, tls.public_server("h2", "http/1.1"))
 
 
 def grpc(node: Edge) -> listener.Listener:
     """Make the edge's listener for native gRPC: the same policy without the transcoder."""
-    manager = _at_edge("grpc", [filters.whole_requests(), *_admission()])
+    manager = _at_edge("grpc", [*_sound(), *_admission()])
     manager.codec_type = _Codec.HTTP2
     manager.local_reply_config = refusals.as_grpc(refusals.EDGE_GRPC)
     manager.early_header_mutation_extensions = [filters.strip_from_grpc()]
     return _listener("grpc", node.grpc, manager, tls.public_server("h2"))
 
 
+def _browsers() -> list[hcm.HttpFilter]:
+    """Look after answers, from the last touch to the first: they come by in the opposite order."""
+    return [hardening.answer_headers(), hardening.cross_origin(), hardening.compression()]
+
+
+def _sound() -> list[hcm.HttpFilter]:
+    """Refuse what is an attack by its form or too large, before anything is read of it."""
+    return [waf.refusing_attacks(), filters.whole_requests()]
+
+
 def _admission() -> list[hcm.HttpFilter]:
     """Who is it, is it too much, may they; limits come after the token, by whose subject they count."""
-    return [filters.jwt_by_discovery(), filters.limits_by_route(), filters.deny_by_default(), filters.routing()]
+    return [
+        filters.jwt_by_discovery(),
+        keys.revoked_by_discovery(),
+        filters.limits_by_route(),
+        limits.globally_by_route(),
+        filters.deny_by_default(),
+        filters.routing(),
+    ]
 
 
 def _in_mesh(table: str, chain: list[hcm.HttpFilter]) -> hcm.HttpConnectionManager:
@@ -111,7 +130,7 @@ def _at_edge(name: str, chain: list[hcm.HttpFilter]) -> hcm.HttpConnectionManage
             headers_with_underscores_action=_Underscores.REJECT_REQUEST,
         ),
         http2_protocol_options=core.Http2ProtocolOptions(
-            max_concurrent_streams=256,
+            max_concurrent_streams=100,
             initial_stream_window_size=1 << 16,
             initial_connection_window_size=1 << 20,
             max_outbound_control_frames=1000,
@@ -132,4 +151,9 @@ def _listener(
     if socket:
         # A client that opens a connection and says nothing is let go.
         chain.transport_socket_connect_timeout = ms(5_000)
-    return listener.Listener(name=name, address=address(at), filter_chains=[chain])
+    return listener.Listener(
+        name=name,
+        address=address(at),
+        filter_chains=[chain],
+        per_connection_buffer_limit_bytes=hardening.BUFFER_BYTES,
+    )

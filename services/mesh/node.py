@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from services.mesh.hardening import overload_manager
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -135,21 +137,15 @@ def process(admin: str) -> dict[str, Any]:
     host, _, port = admin.rpartition(":")
     return {
         "admin": {"address": {"socket_address": {"address": host, "port_value": int(port)}}},
+        # Nobody is sent statistics, so none are gathered in vain: who asks the admin listener has them gathered.
+        "stats_flush_on_admin": True,
         "stats_config": {
             "stats_matcher": {"exclusion_list": {"patterns": [{"prefix": prefix} for prefix in _UNREAD_STATS]}}
         },
-        "overload_manager": {
-            "resource_monitors": [
-                {
-                    "name": "envoy.resource_monitors.global_downstream_max_connections",
-                    "typed_config": {
-                        "@type": "type.googleapis.com/envoy.extensions.resource_monitors."
-                        "downstream_connections.v3.DownstreamConnectionsConfig",
-                        # Each costs about 20 KiB with TLS; beyond it a new one is closed at once.
-                        "max_active_downstream_connections": 10_000,
-                    },
-                }
-            ]
+        "overload_manager": overload_manager(),
+        "layered_runtime": {
+            # The rules of waf.py are longer than the 100 steps that Envoy takes by default; none comes from outside.
+            "layers": [{"name": "static", "static_layer": {"re2.max_program_size.error_level": 32_768}}]
         },
     }
 

@@ -8,17 +8,21 @@ encode protobuf. What differs from route to route (the scope that is missing) st
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from envoy_data_plane.envoy.config.accesslog import v3 as accesslog
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.route import v3 as route
+from envoy_data_plane.envoy.extensions.access_loggers.filters.cel import v3 as cel
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
+from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.google.protobuf import Struct
 
 from services.kernel.errors import DomainError
-from services.mesh.resource import header
+from services.mesh import keys, waf
+from services.mesh.resource import header, packed
 from services.platform import status
 from services.platform.identity import SUBJECT
 
@@ -27,9 +31,13 @@ if TYPE_CHECKING:
 
     from google.rpc import status_pb2
 
+    from services.contract.model import Contract
+
 NOT_SENT = "x-paymesh-not-sent"
 """On an answer of a sidecar whose service took no connection: the call was not handled, so any caller may repeat it."""
 
+_ANY = "[^/?]+"
+_VARIABLE = re.compile(r"\{[a-z_]+\}")
 _ROUTE = "paymesh"
 """The namespace of our route metadata."""
 
@@ -39,7 +47,8 @@ class Refusal:
     """One row: when it fits, and what is answered.
 
     `status` and `flags` (Envoy's response flags) say when; both must fit, and `with_header` must be on the request,
-    `without_header` must not.
+    `without_header` must not. `paths` is what the path must be (RE2), `verbs_but` what the verb must not
+    be (RE2), and `details` stands in what Envoy says of its refusal (its filters tell more there than by flags).
     `http` is the status shown to REST (None: the one refused with). `forbidden` takes text and details from the route.
     `add` are further headers of the answer.
     """
@@ -49,13 +58,18 @@ class Refusal:
     flags: tuple[str, ...] = ()
     with_header: str = ""
     without_header: str = ""
+    paths: str = ""
+    verbs_but: str = ""
+    details: str = ""
     http: int | None = None
     forbidden: bool = False
     add: tuple[tuple[str, str], ...] = ()
 
 
 _SHARED = (
+    # The callee's circuit breaker; our own memory.
     Refusal(DomainError("OVERLOADED"), flags=("UO",), http=429, add=(("retry-after", "1"),)),
+    Refusal(DomainError("OVERLOADED"), status=503, details="overload", http=429, add=(("retry-after", "1"),)),
     Refusal(DomainError("DEADLINE_EXCEEDED"), status=504),
     Refusal(DomainError("DEADLINE_EXCEEDED"), status=408, http=504),
     Refusal(DomainError("REQUEST_TOO_LARGE"), status=413),
@@ -63,12 +77,15 @@ _SHARED = (
     Refusal(DomainError("UNAVAILABLE"), status=503),
     Refusal(DomainError("UNAVAILABLE"), status=502, http=503),
 )
+_ATTACK = Refusal(DomainError("REQUEST_BLOCKED"), status=403, details=f"[{waf.NAME}_")
 _INTERNAL = Refusal(DomainError("INTERNAL", request_id="x-request-id"), status=(500, 599))
 
-EDGE_REST = (
+_EDGE_REST = (
     # A token for somebody else is refused with 403 by the JWT filter, which leaves the header there; RBAC comes after
     # a good token, which was taken away.
     Refusal(DomainError("UNAUTHENTICATED"), status=403, with_header="authorization", http=401),
+    Refusal(DomainError("UNAUTHENTICATED"), status=403, with_header=keys.HEADER, http=401),
+    Refusal(DomainError("API_KEY_REVOKED"), status=403, details=keys.REFUSED, http=401),
     # Istio asks for no token but lets RBAC miss its subject.
     Refusal(DomainError("UNAUTHENTICATED"), status=403, without_header=SUBJECT, http=401),
     Refusal(DomainError("UNAUTHENTICATED"), status=401),
@@ -78,10 +95,12 @@ EDGE_REST = (
     Refusal(DomainError("INTERNAL", request_id="%REQ(X-REQUEST-ID)%"), status=(500, 599)),
     Refusal(DomainError("BODY_MALFORMED"), status=(400, 499)),
 )
-"""Refusals of the edge's REST listener."""
 
 EDGE_GRPC = (
+    _ATTACK,
     Refusal(DomainError("UNAUTHENTICATED"), status=403, with_header="authorization"),
+    Refusal(DomainError("UNAUTHENTICATED"), status=403, with_header=keys.HEADER),
+    Refusal(DomainError("API_KEY_REVOKED"), status=403, details=keys.REFUSED),
     Refusal(DomainError("UNAUTHENTICATED"), status=403, without_header=SUBJECT),
     Refusal(DomainError("UNAUTHENTICATED"), status=401),
     Refusal(DomainError("SCOPE_MISSING", scope=""), status=403, forbidden=True),
@@ -101,6 +120,31 @@ SIDECAR = (
     Refusal(DomainError("BODY_MALFORMED"), status=(400, 499)),
 )
 """Refusals of a sidecar, towards peers and towards its own service."""
+
+
+def edge_rest(contract: Contract) -> tuple[Refusal, ...]:
+    """Refusals of the edge's REST listener. A path that is there with other verbs is no unknown one.
+
+    Nor is it the malformed id of a path with a variable: `GET /api/users/login` is no user called login.
+    """
+    paths: dict[str, set[str]] = {}
+    for http in (method.http for method in contract.methods.values() if method.http):
+        paths.setdefault(_VARIABLE.sub(_ANY, http.path.replace(".", "[.]")), set()).add(http.verb)
+    by_verbs: dict[tuple[bool, str], list[str]] = {}
+    for path, verbs in paths.items():
+        by_verbs.setdefault((_ANY in path, ", ".join(sorted(verbs))), []).append(path)
+    wrong_verb = (
+        Refusal(
+            DomainError("VERB_NOT_ALLOWED"),
+            status=404 if variable else (400, 404),
+            paths=f"(?:{'|'.join(sorted(found))})(?:[?].*)?",
+            verbs_but=verbs.replace(", ", "|"),
+            http=405,
+            add=(("allow", verbs),),
+        )
+        for (variable, verbs), found in sorted(by_verbs.items())
+    )
+    return (_ATTACK, *wrong_verb, *_EDGE_REST)
 
 
 def forbidden(error: DomainError) -> core.Metadata:
@@ -171,6 +215,15 @@ def _when(refusal: Refusal) -> accesslog.AccessLogFilter:
         if name:
             header_is = route.HeaderMatcher(name=name, present_match=True, invert_match=absent)
             filters.append(accesslog.AccessLogFilter(header_filter=accesslog.HeaderFilter(header=header_is)))
+    for name, form, inverted in ((":path", refusal.paths, False), (":method", refusal.verbs_but, True)):
+        if form:
+            text = matcher.StringMatcher(safe_regex=matcher.RegexMatcher(regex=form))
+            header_is = route.HeaderMatcher(name=name, string_match=text, invert_match=inverted)
+            filters.append(accesslog.AccessLogFilter(header_filter=accesslog.HeaderFilter(header=header_is)))
+    if refusal.details:
+        said = cel.ExpressionFilter(expression=f"response.code_details.contains('{refusal.details}')")
+        found = accesslog.ExtensionFilter(name="envoy.access_loggers.extension_filters.cel", typed_config=packed(said))
+        filters.append(accesslog.AccessLogFilter(extension_filter=found))
     if len(filters) == 1:
         return filters[0]
     return accesslog.AccessLogFilter(and_filter=accesslog.AndFilter(filters=filters))

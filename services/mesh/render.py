@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from envoy_data_plane.envoy.config.core import v3 as core
 
 from services.contract.descriptors import descriptor_set
-from services.mesh import clusters, filters, listeners, routes, tls
+from services.mesh import clusters, filters, keys, listeners, routes, tls
 from services.mesh.node import Edge, Sidecar
 from services.mesh.resource import packed
 
@@ -24,8 +24,8 @@ def callees(contract: Contract, node: Node) -> list[Service]:
     return routes.called_by(contract, node.cluster)
 
 
-def of_node(contract: Contract, node: Node) -> list[Message]:
-    """Render what depends on the contract and the node alone: listeners, routes, clusters; not of_callers()."""
+def of_node(contract: Contract, node: Node, origins: frozenset[str] = frozenset()) -> list[Message]:
+    """Render what depends on the contract, the node and the setting alone: listeners, routes, clusters; not of_callers()."""
     remote = [clusters.remote(service) for service in callees(contract, node)]
     match node:
         case Edge():
@@ -33,7 +33,7 @@ def of_node(contract: Contract, node: Node) -> list[Message]:
                 *remote,
                 listeners.rest(node, contract, descriptor_set()),
                 listeners.grpc(node),
-                routes.edge(contract),
+                routes.edge(contract, origins),
             ]
         case Sidecar():
             service = contract.services[node.service]
@@ -56,9 +56,14 @@ def of_instances(service: str, instances: tuple[Instance, ...]) -> Message:
     return clusters.assignment(service, instances)
 
 
-def of_keys(jwks: str) -> core.TypedExtensionConfig:
-    """Render the verification of tokens, under the name by which the edge's listeners ask for it."""
-    return core.TypedExtensionConfig(name=filters.JWT, typed_config=packed(filters.jwt_verification(jwks)))
+def of_keys(jwks: str, key_jwks: str) -> core.TypedExtensionConfig:
+    """Render the verification of tokens and API keys, under the name by which the edge's listeners ask for it."""
+    return core.TypedExtensionConfig(name=filters.JWT, typed_config=packed(filters.jwt_verification(jwks, key_jwks)))
+
+
+def of_revoked(ids: frozenset[str]) -> core.TypedExtensionConfig:
+    """Render the refusal of API keys that are revoked."""
+    return core.TypedExtensionConfig(name=keys.REVOKED, typed_config=packed(keys.revoked(ids)))
 
 
 def of_secrets(cert_pem: str, key_pem: str, ca_pem: str) -> list[Message]:

@@ -8,13 +8,15 @@ from envoy_data_plane.envoy.config.route import v3 as route
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts import v3 as previous
 from envoy_data_plane.envoy.type.matcher import v3 as matcher
 
+from services.contract.descriptors import carries_secret
 from services.contract.model import Auth, RetryOn
 from services.kernel.errors import DomainError
-from services.mesh import filters
+from services.mesh import filters, hardening, keys, limits
 from services.mesh.clusters import LOCAL
 from services.mesh.node import EDGE
 from services.mesh.refusals import NOT_SENT, forbidden
 from services.mesh.resource import ms, packed
+from services.platform.identity import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,6 +50,9 @@ def inbound(service: Service, revoked: frozenset[str] = frozenset()) -> route.Ro
     asking = filters.allow_peers(HEALTH_CALLERS, revoked)
     health = _forward(HEALTH_CHECK, _action(LOCAL, _HEALTH_TIMEOUT_MS), rbac=asking)
     routes = [_inbound(method, revoked) for method in service.methods]
+    if service.name == limits.SERVER:
+        edge_alone = filters.allow_peers([EDGE], revoked)
+        routes.append(_forward(limits.ASK, _action(LOCAL, limits.ASK_MS), rbac=edge_alone))
     table = _table(INBOUND, [*routes, health, _elsewhere()])
     # This Envoy says it, or nobody.
     table.response_headers_to_remove = [NOT_SENT]
@@ -73,27 +78,57 @@ def called_by(contract: Contract, caller: str) -> list[Service]:
     return [s for s in contract.services.values() if any(caller in m.callers for m in s.methods)]
 
 
-def edge(contract: Contract) -> route.RouteConfiguration:
-    """Route every method that clients may call; what is internal has no route, as if it were not there."""
+def edge(contract: Contract, origins: frozenset[str] = frozenset()) -> route.RouteConfiguration:
+    """Route every method that clients may call; what is internal has no route, as if it were not there.
+
+    Pages of `origins` may call too.
+    """
     methods = [m for m in contract.methods.values() if EDGE in m.callers and m.auth is not Auth.INTERNAL]
     open_to_all: dict[str, Message] = {filters.JWT: filters.token_ignored()}
     refused = (_unreadable(name, form, open_to_all) for name, form in _FORMS.items())
-    table = _table(EDGE, [*refused, *map(_edge, methods), _elsewhere(open_to_all)])
+    pages = [_of_pages(methods, origins, open_to_all)] if origins else []
+    table = _table(EDGE, [*refused, _ambiguous(open_to_all), *map(_edge, methods), *pages, _elsewhere(open_to_all)])
+    # Where it is taken, it ended at the filter; where it is not, it is nobody's business.
+    table.request_headers_to_remove = [keys.HEADER]
     # Read by the edge's own retries. (Never drop grpc-status here: the transcoder comes after and would say 200.)
     table.response_headers_to_remove = [NOT_SENT]
     return table
 
 
+def _of_pages(methods: Iterable[Method], origins: frozenset[str], config: dict[str, Message]) -> route.Route:
+    """Say which pages may call, where a REST call is before it has become a method.
+
+    The CORS filter looks at no route that answers by itself, so this one leads to a cluster that nobody can name: a 404.
+    """
+    verbs = {method.http.verb for method in methods if method.http}
+    nowhere = route.RouteAction(
+        cluster_header=f"{PREFIX}nowhere",
+        cluster_not_found_response_code=route.RouteActionClusterNotFoundResponseCode.NOT_FOUND,
+    )
+    return route.Route(
+        name="of pages",
+        match=route.RouteMatch(prefix="/", headers=[route.HeaderMatcher(name="origin", present_match=True)]),
+        route=nowhere,
+        typed_per_filter_config=_per_filter(
+            {filters.RBAC: filters.allow_anybody(), hardening.CORS: hardening.allowed(origins, verbs), **config}
+        ),
+    )
+
+
 def _edge(method: Method) -> route.Route:
     public = method.auth is Auth.PUBLIC
     config: dict[str, Message] = {
-        filters.JWT: filters.token_ignored() if public else filters.token_required(),
+        filters.JWT: filters.token_ignored() if public else filters.token_required(or_key=method.api_key),
         filters.RBAC: filters.allow_anybody() if public else filters.allow_scopes(method.scopes),
     }
     if method.rate_limit:
         config[filters.LIMIT] = filters.limit(method.rate_limit)
+        if method.rate_limit.is_global:
+            config[limits.GLOBAL] = limits.globally(method, method.rate_limit)
     made = _forward(method.path, _call(method))
     made.typed_per_filter_config = _per_filter(config)
+    if carries_secret(method.response):
+        made.response_headers_to_add = [hardening.untouched()]
     if method.scopes:
         made.metadata = forbidden(DomainError("SCOPE_MISSING", scope=" ".join(method.scopes)))
     return made
@@ -107,6 +142,12 @@ def _unreadable(name: str, form: str, config: dict[str, Message]) -> route.Route
         route.HeaderMatcher(name=name, string_match=of_form, invert_match=True),
     ]
     return _answered(f"unreadable {name}", route.RouteMatch(prefix="/", headers=wrong), 400, config)
+
+
+def _ambiguous(config: dict[str, Message]) -> route.Route:
+    """Refuse a call that shows a token and an API key: of two callers at once, neither is believed."""
+    both = [route.HeaderMatcher(name=name, present_match=True) for name in ("authorization", keys.HEADER)]
+    return _answered("two credentials", route.RouteMatch(prefix="/", headers=both), 401, config)
 
 
 def _call(method: Method) -> route.RouteAction:

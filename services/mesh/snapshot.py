@@ -12,6 +12,7 @@ from services.mesh import render
 from services.mesh.consistency import name_of, named_by
 from services.mesh.node import Edge, Sidecar
 from services.mesh.resource import packed
+from services.mesh.world import ApiKeys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -79,10 +80,11 @@ def make(contract: Contract, node: Node, world: World, secrets: Secrets) -> Snap
         InconsistentSnapshotError: a resource names another that is not in the snapshot.
         KeyError: the node is of a service that the contract does not have.
     """
-    places = [_places(service.name, world.reachable(service.name)) for service in render.callees(contract, node)]
-    keys = [_keys(world.jwks)] if isinstance(node, Edge) else []
+    places = [_places(service.name, world.places(service.name)) for service in render.callees(contract, node)]
+    api_keys = world.api_keys or ApiKeys()
+    keys = [_keys(world.jwks, api_keys.jwks), _revoked(api_keys.revoked)] if isinstance(node, Edge) else []
     callers = [_callers(contract, node.service, world.revoked)] if isinstance(node, Sidecar) else []
-    return consistent([*_of_node(contract, node), *callers, *places, *keys, *_secrets(secrets)])
+    return consistent([*_of_node(contract, node, world.origins), *callers, *places, *keys, *_secrets(secrets)])
 
 
 def consistent(resources: Iterable[Packed]) -> Snapshot:
@@ -118,8 +120,8 @@ def _url(kind: type[Message]) -> str:
 
 
 @lru_cache(maxsize=_NODES_MAX)
-def _of_node(contract: Contract, node: Node) -> tuple[Packed, ...]:
-    return tuple(map(pack, render.of_node(contract, node)))
+def _of_node(contract: Contract, node: Node, origins: frozenset[str]) -> tuple[Packed, ...]:
+    return tuple(map(pack, render.of_node(contract, node, origins)))
 
 
 @lru_cache(maxsize=_NODES_MAX)
@@ -133,8 +135,13 @@ def _callers(contract: Contract, service: str, revoked: frozenset[str]) -> Packe
 
 
 @lru_cache(maxsize=4)
-def _keys(jwks: str) -> Packed:
-    return pack(render.of_keys(jwks))
+def _keys(jwks: str, key_jwks: str) -> Packed:
+    return pack(render.of_keys(jwks, key_jwks))
+
+
+@lru_cache(maxsize=4)
+def _revoked(ids: frozenset[str]) -> Packed:
+    return pack(render.of_revoked(ids))
 
 
 @lru_cache(maxsize=_NODES_MAX)

@@ -25,6 +25,7 @@ from services.contract.model import Auth, Idempotency
 from services.kernel.caller import NOBODY, Caller
 from services.kernel.errors import DomainError
 from services.platform import accesslog, failpoint, identity, telemetry
+from services.platform.revocation import of_key
 from services.platform.status import InvalidArgument, grpc_code, status_of
 
 if TYPE_CHECKING:
@@ -75,11 +76,11 @@ def deadline(call: Call) -> None:
 
 def peer(call: Call) -> None:
     """Read who called from the identity that our own Envoy verified (x-forwarded-client-cert)."""
-    call.peer = _peer_of(call.metadata.get(identity.PEER, ""))
+    call.peer = peer_of(call.metadata.get(identity.PEER, ""))
 
 
 @lru_cache(maxsize=1024)
-def _peer_of(certificate: str) -> str:
+def peer_of(certificate: str) -> str:
     """Read the service of a peer's SPIFFE identity. An Envoy says the same of each call of a connection."""
     found = _PEER.search(certificate)
     return found.group(1) if found else "unknown"
@@ -114,6 +115,8 @@ def authorize(call: Call) -> None:
         raise DomainError("UNAUTHENTICATED")
     if session_id in call.revoked:
         raise DomainError("SESSION_REVOKED")
+    if key_id := metadata.get(identity.KEY, ""):
+        _take_key(call, key_id)
     for scope in method.scopes:
         if scope not in scopes:
             raise DomainError("SCOPE_MISSING", scope=scope)
@@ -121,6 +124,15 @@ def authorize(call: Call) -> None:
     owned = owner is None or not owner.field or owner.lifted_by in scopes
     if owner and not owned and getattr(call.request, owner.field) != call.caller.subject:
         raise DomainError("NOT_OWNER", field=owner.field)
+
+
+def _take_key(call: Call, key_id: str) -> None:
+    """Take an API key where the contract takes one, unless it is revoked. The edge has asked the same before."""
+    assert call.method is not None
+    if not call.method.api_key:
+        raise DomainError("UNAUTHENTICATED")
+    if of_key(key_id) in call.revoked:
+        raise DomainError("API_KEY_REVOKED")
 
 
 def validate(call: Call) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, cast
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from services.platform.database import Database
 
@@ -39,14 +41,25 @@ def _compare_bytes(connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"ALTER DATABASE CHARACTER SET utf8mb4 COLLATE {wanted}")
 
 
-def upgrade(room: str, url: str, revision: str = "head") -> None:
-    """Bring the database of ``room`` at ``url`` to ``revision``; what is done already is passed over."""
+def _is_beyond(config: Config, connection: sa.Connection) -> bool:
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    return any(head not in known for head in MigrationContext.configure(connection).get_current_heads())
+
+
+def upgrade(room: str, url: str, revision: str = "head", *, ahead: bool = False) -> None:
+    """Bring the database of ``room`` at ``url`` to ``revision``; what is done already is passed over.
+
+    ``ahead``: a newer release may have added to it; it is then at a revision that is not known here, and stays there.
+    """
     database = Database(url)
     try:
         with database.write() as connection:
             if database.dialect in {"mysql", "mariadb"}:
                 _compare_bytes(connection)
-            command.upgrade(_config(room, connection), revision)
+            config = _config(room, connection)
+            if ahead and _is_beyond(config, connection):
+                return
+            command.upgrade(config, revision)
             connection.commit()
     finally:
         database.stop()

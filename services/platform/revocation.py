@@ -1,4 +1,4 @@
-"""Revoked sessions: pushed by user, heard by every service within a second, re-read when the connection was lost."""
+"""Revoked sessions and API keys: told by their rooms, heard by every service within a second, re-read after a break."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 _CHANNEL = "paymesh:sessions:revoked"
 _SERIES = "paymesh:sessions:revoked:until"
+
+
+def of_key(key_id: str) -> str:
+    """Return the name under which an API key is told among sessions: no session's id has a colon."""
+    return f"key:{key_id}"
 
 
 def revoke(client: redis.Redis, session_ids: list[str], until_ms: int) -> None:

@@ -75,8 +75,9 @@ def mesh(
 ) -> Iterator[tuple[Mesh, Points]]:
     """A mesh that runs on them; its end by SIGINT must be orderly and leave nothing behind."""
     running, points = folder
-    # Hours of providers are seconds.
-    running.start(PAYMESH_FAILPOINTS=str(points.folder), PAYMESH_SANDBOX_TIME_SCALE="0.001")
+    # Hours of providers are seconds; nobody has to sign in again within the run, which is longer than a token's 15 minutes.
+    clock = {"PAYMESH_SANDBOX_TIME_SCALE": "0.001", "PAYMESH_ACCESS_TOKEN_S": "3600", "PAYMESH_SESSION_IDLE_S": "7200"}
+    running.start(PAYMESH_FAILPOINTS=str(points.folder), **clock)
     pytestconfig.stash[_MESH] = running
     yield running, points
     assert running.stop() == (0, []), running.said()

@@ -12,7 +12,8 @@ from services.contract.load import contract
 from services.contract.model import Auth, Method, RetryOn
 from services.mesh.istio.manifest import NAMESPACE, host, principal
 from services.mesh.node import EDGE
-from services.platform.identity import SCOPE, SESSION, SUBJECT, spiffe_id
+from services.platform.identity import KEY, SCOPE, SESSION, SUBJECT, spiffe_id
+from tests.contract.counted import COUNTED, GLOBAL, counted_by
 from tests.contract.manifests import ISTIO, Json, in_tree, of_kind
 
 if TYPE_CHECKING:
@@ -60,7 +61,10 @@ def test_nobody_may_call_what_no_rule_names() -> None:
     assert in_tree()["PeerAuthentication", "strict"]["spec"] == {"mtls": {"mode": "STRICT"}}
     named = {p for app in contract().services for policy in _policies(app) for r in policy["rules"]
              for to in r["to"] for p in to["operation"]["paths"]}  # fmt: skip
-    assert named == contract().methods.keys() | {"/grpc.health.v1.Health/Check"}
+    asked = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
+    assert named == contract().methods.keys() | {"/grpc.health.v1.Health/Check", asked}
+    (rule,) = _rules("gateway", asked)
+    assert rule["from"] == [{"source": {"principals": [principal(EDGE)]}}], "the edge alone asks what is counted"
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -84,7 +88,8 @@ def test_edge_asks_for_the_token_of_a_method(method: Method) -> None:
     if method.auth is Auth.PUBLIC:
         assert rule.keys() == {"to"}
         return
-    assert rule["from"] == [{"source": {"requestPrincipals": ["paymesh/*"]}}]
+    issuers = ["paymesh/*", *(["paymesh-keys/*"] if method.api_key else [])]
+    assert rule["from"] == [{"source": {"requestPrincipals": issuers}}]
     asked = [(each["key"], each["values"]) for each in rule.get("when", [])]
     assert asked == [("request.auth.claims[scope]", [scope]) for scope in method.scopes]
     assert bool(asked) == (method.auth is Auth.SCOPES)
@@ -92,13 +97,19 @@ def test_edge_asks_for_the_token_of_a_method(method: Method) -> None:
 
 def test_tokens_are_verified_at_the_edge_and_end_there() -> None:
     """Issuer, audience and keys are those of the user service; claims travel on in the headers that services read."""
-    (rule,) = in_tree()["RequestAuthentication", "tokens"]["spec"]["jwtRules"]
-    assert (rule["issuer"], rule["audiences"], rule["forwardOriginalToken"]) == ("paymesh", ["paymesh-api"], False)
-    keys = contract().methods["/paymesh.user.v1.UserService/GetJwks"].http
-    assert keys
-    assert rule["jwksUri"].endswith(f".example{keys.path}")
-    headers = {each["claim"]: each["header"] for each in rule["outputClaimToHeaders"]}
-    assert headers == {"sub": SUBJECT, "scope": SCOPE, "sid": SESSION}
+    tokens, keys = in_tree()["RequestAuthentication", "tokens"]["spec"]["jwtRules"]
+    for rule, issuer, jwks in (
+        (tokens, "paymesh", "/paymesh.user.v1.UserService/GetJwks"),
+        (keys, "paymesh-keys", "/paymesh.gateway.v1.GatewayService/GetApiKeyJwks"),
+    ):
+        assert (rule["issuer"], rule["audiences"], rule["forwardOriginalToken"]) == (issuer, ["paymesh-api"], False)
+        http = contract().methods[jwks].http
+        assert http
+        assert rule["jwksUri"].endswith(f".example{http.path}")
+    headers = [{each["claim"]: each["header"] for each in rule["outputClaimToHeaders"]} for rule in (tokens, keys)]
+    assert headers == [{"sub": SUBJECT, "scope": SCOPE, "sid": SESSION}, {"sub": SUBJECT, "scope": SCOPE, "jti": KEY}]
+    assert "fromHeaders" not in tokens
+    assert keys["fromHeaders"] == [{"name": "x-api-key"}]
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -179,6 +190,7 @@ def test_edge_has_a_method_with_its_policy_or_none_of_it(method: Method) -> None
     assert said.get(JWT, {"disabled": True})["disabled"]
     assert RBAC not in said, "who may call is an AuthorizationPolicy"
     _limited_as_stated(said.get(LIMIT), method)
+    assert (GLOBAL in said) == bool(method.rate_limit and method.rate_limit.is_global)
 
 
 def _limited_as_stated(said: dict[str, Any] | None, method: Method) -> None:
@@ -186,11 +198,11 @@ def _limited_as_stated(said: dict[str, Any] | None, method: Method) -> None:
         assert said is None
         return
     assert said
-    (descriptor,) = said["descriptors"]
-    bucket = descriptor["token_bucket"]
-    assert (bucket["max_tokens"], bucket["tokens_per_fill"]) == (method.rate_limit.requests,) * 2
-    assert _ms(bucket["fill_interval"]) == method.rate_limit.per_ms
-    assert [e["key"] for e in descriptor["entries"]] == [{"user": "user", "ip": "remote_address"}[method.rate_limit.by]]
+    for descriptor in said["descriptors"]:
+        bucket = descriptor["token_bucket"]
+        assert (bucket["max_tokens"], bucket["tokens_per_fill"]) == (method.rate_limit.requests,) * 2
+        assert _ms(bucket["fill_interval"]) == method.rate_limit.per_ms
+    assert counted_by(said["descriptors"]) == COUNTED[method.rate_limit.by]
     assert said["filter_enabled"] == said["filter_enforced"] == {"default_value": {"numerator": 100}}
 
 
@@ -225,7 +237,8 @@ def test_callers_keep_the_limits_of_a_service(service: Service) -> None:
     assert pool["tcp"]["maxConnections"] == breaker.connections_max
     assert pool["http"]["http1MaxPendingRequests"] == breaker.pending_max
     assert pool["http"]["http2MaxRequests"] == breaker.requests_max
-    assert said["retryBudget"]["percent"] == breaker.retry_budget_percent
+    repeats = said["retryBudget"]["percent"]
+    assert round(100 * repeats / (100 - repeats)) == breaker.retry_budget_percent
     outlier = said["outlierDetection"]
     assert outlier["consecutive5xxErrors"] == service.outlier.consecutive_failures
     assert outlier["consecutiveGatewayErrors"] == service.outlier.consecutive_failures
@@ -273,7 +286,7 @@ OUTSIDE = {
     "risk": _STORES,
     "notification": _STORES | {"sms", "push", "smtp", "webhooks"},
     "config": _STORES,
-    "gateway": {"redis"},
+    "gateway": {"database", "redis"},
 }
 """What each room's card says that it needs."""
 

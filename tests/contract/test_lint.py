@@ -38,6 +38,8 @@ FAULTS = [
     ("owner", SCOPES, f"{SCOPES}\n owner: {{resource: true}}", "write `auth: AUTH_USER`, or no `owner`"),
     ("scopes_in_comments", '\n        lifted_by: "things:read"', "", 'write `lifted_by: "things:read"`'),
     ("scopes_in_comments", ": one's own, or any with the scope things:read", "", "write in its comment"),
+    ("api_key", "auth: AUTH_PUBLIC\n", "auth: AUTH_PUBLIC\n api_key: true\n", "or no `api_key`"),
+    ("api_key", "by: RATE_LIMIT_BY_USER", "by: RATE_LIMIT_BY_API_KEY", "write `api_key: true`, or `by: RATE_LIMIT_BY_USER`"),
     ("unary", "rpc GetStock(GetStockRequest) returns (", "rpc GetStock(GetStockRequest) returns (stream ",
      "write it with one request and one answer"),
     ("timeout", "      timeout: {seconds: 5}\n", "", "ends after 0 ms; write `timeout: {seconds: 2}`"),

@@ -18,6 +18,7 @@ from services.mesh import golden
 from services.mesh.node import EDGE
 from services.platform import pki
 from services.platform.identity import spiffe_id
+from tests.contract.counted import COUNTED, GLOBAL, counted_by
 
 if TYPE_CHECKING:
     from services.mesh.node import Node
@@ -124,7 +125,7 @@ def test_edge_has_a_method_with_its_policy_or_none_of_it(method: Method, listene
         assert token.get("disabled")
         assert asked == {'{"any": true}'}
     else:
-        assert token.get("requirement_name") == "access"
+        assert token.get("requirement_name") == ("access-or-key" if method.api_key else "access")
         assert all(f'"exact": "{scope}"' in each for each in asked for scope in method.scopes)
         assert all('"x-paymesh-sub"' in each for each in asked)
     _limited_as_stated(route, method)
@@ -135,11 +136,17 @@ def _limited_as_stated(route: dict[str, Any], method: Method) -> None:
     if not method.rate_limit:
         assert said is None
         return
-    (descriptor,) = said["descriptors"]
-    bucket = descriptor["token_bucket"]
-    assert (bucket["max_tokens"], bucket["tokens_per_fill"]) == (method.rate_limit.requests,) * 2
-    assert _seconds(bucket["fill_interval"]) * 1000 == method.rate_limit.per_ms
-    assert [e["key"] for e in descriptor["entries"]] == [{"user": "user", "ip": "remote_address"}[method.rate_limit.by]]
+    for descriptor in said["descriptors"]:
+        bucket = descriptor["token_bucket"]
+        assert (bucket["max_tokens"], bucket["tokens_per_fill"]) == (method.rate_limit.requests,) * 2
+        assert _seconds(bucket["fill_interval"]) * 1000 == method.rate_limit.per_ms
+    assert counted_by(said["descriptors"]) == COUNTED[method.rate_limit.by]
+    over_all = route["typed_per_filter_config"].get(GLOBAL)
+    assert (over_all is not None) == method.rate_limit.is_global
+    if over_all:
+        named = {rule["actions"][0]["generic_key"]["descriptor_value"] for rule in over_all["rate_limits"]}
+        assert named == {method.full_name}
+        assert len(over_all["rate_limits"]) == len(said["descriptors"])
     (after,) = said["response_headers_to_add"]
     assert after["header"]["key"] == "retry-after"
     assert int(after["header"]["value"]) >= 1
@@ -203,9 +210,15 @@ def test_services_are_held_to_their_circuit_breaker_and_outlier_rule() -> None:
             assert limits["max_connections"] == service.circuit_breaker.connections_max
             assert limits["max_pending_requests"] == service.circuit_breaker.pending_max
             assert limits["max_requests"] == service.circuit_breaker.requests_max
-            assert limits["retry_budget"]["budget_percent"]["value"] == service.circuit_breaker.retry_budget_percent
+            # Of all that is in flight; the contract says it of what is no repeat.
+            repeats = limits["retry_budget"]["budget_percent"]["value"]
+            assert round(100 * repeats / (100 - repeats)) == service.circuit_breaker.retry_budget_percent
             outlier = cluster["outlier_detection"]
             assert outlier["consecutive_5xx"] == service.outlier.consecutive_failures
             assert _seconds(outlier["interval"]) * 1000 == service.outlier.interval_ms
+            assert (
+                _seconds(cluster[f"{service.load_balancing}_lb_config"]["slow_start_config"]["slow_start_window"]) == 10
+            )
+            assert cluster["common_lb_config"]["healthy_panic_threshold"]["value"] == 50
             tls = cluster["transport_socket"]["typed_config"]["common_tls_context"]
             assert set(tls["tls_params"].values()) == {"TLSv1_3"}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _HTTP = {3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 400, 10: 409, 11: 400, 12: 501, 13: 500, 14: 503, 16: 401}
 """google.rpc.Code -> HTTP status, as Envoy's transcoder maps it."""
-_HTTP_OF_REASON = {"REQUEST_TOO_LARGE": 413}
+_HTTP_OF_REASON = {"REQUEST_TOO_LARGE": 413, "VERB_NOT_ALLOWED": 405}
 """Reasons whose status at REST is Envoy's own."""
 _INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 _BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"

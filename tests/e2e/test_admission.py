@@ -218,12 +218,13 @@ def test_route_that_is_not_there(rest: Rest, grpc_edge: Native, cast: Cast) -> N
     for verb, path in (
         ("GET", "/"),
         ("GET", "/api/nothing"),
-        ("DELETE", f"/api/users/{cast.owner.id}"),
         ("GET", "/api/v1"),
     ):
         for token in ("", cast.owner.token):
             answer = rest.ask(verb, path, token=token)
             assert (answer.status_code, of_rest(answer).reason) == (404, "ROUTE_NOT_FOUND"), path
+    answer = rest.ask("DELETE", f"/api/users/{cast.owner.id}", token=cast.owner.token)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, PUT")
     for path in ("/paymesh.payment.v1.PaymentService/Steal", "/x.Y/Z", "/grpc.health.v1.Health/Check"):
         call = grpc_edge.channel.unary_unary(path, request_serializer=bytes, response_deserializer=bytes)
         with pytest.raises(grpc.RpcError) as caught:
@@ -264,9 +265,9 @@ def _answers(call: Callable[[], dict[str, Any]]) -> bool:
 
 
 def test_old_http_and_odd_methods_do_no_harm(mesh: Mesh, rest: Rest) -> None:
-    """Plain HTTP on the TLS port gets no answer; odd verbs get the same kind of refusal as unknown routes."""
+    """Plain HTTP on the TLS port gets no answer; odd verbs are refused like any that the path does not take."""
     with pytest.raises(httpx.TransportError):
         httpx.get(mesh.record["rest"].replace("https", "http") + "/healthz", trust_env=False)
     for verb in ("TRACE", "PROPFIND", "OPTIONS"):
         answer = rest.ask(verb, "/api/payments")
-        assert of_rest(answer).reason == "ROUTE_NOT_FOUND", verb
+        assert of_rest(answer).reason == "VERB_NOT_ALLOWED", verb

@@ -102,7 +102,7 @@ def test_call_that_moves_money_or_tells_a_secret_needs_a_key(plane: Plane, cast:
         "ClosePayment": {"id": cast.payment["id"]},
         "TopUpBalance": {"user_id": cast.owner.id, "amount": cny(1)},
         "WithdrawBalance": {"user_id": cast.owner.id, "amount": cny(1)},
-        "DecideReview": {"id": "1", "agree": True, "note": "so it is"},
+        "DecideReview": {"id": "1", "decision": "DECISION_ACCEPT", "agree": True, "note": "so it is"},
         "CreateWebhookEndpoint": {"url": "https://shop.example/hook", "event_types": ["order.paid"]},
         "RotateWebhookSecret": {"id": "1"},
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import time
 import uuid
 from contextlib import closing
 from functools import partial
@@ -17,7 +19,7 @@ from services.contract.load import contract
 from services.contract.model import Auth
 from services.mesh import snapshot, static
 from services.mesh.node import Edge, Sidecar
-from services.mesh.world import World
+from services.mesh.world import ApiKeys, World
 from services.platform import pki
 from services.platform.identity import dns_name, spiffe_id
 from tests.e2e.clients import Native, People, Person, Rest, Shop, cny
@@ -104,6 +106,7 @@ def test_both_planes_say_the_same(rest: Rest, grpc_edge: Native, people: People,
         "ListPayments": {},
         "GetBalance": {"user_id": person.id},
         "GetJwks": {},
+        "GetApiKeyJwks": {},
     }
     for method, body in asked.items():
         by_rest = rest.call(method, body, token=person.token)
@@ -263,10 +266,22 @@ def _held(mesh: Mesh, node: Node) -> dict[tuple[str, str], tuple[str, Mapping[st
     return out
 
 
+def _jwks(keys: list[dict[str, str]]) -> str:
+    return json.dumps({"keys": keys}, sort_keys=True, separators=(",", ":"))
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
 def test_every_live_envoy_holds_what_the_contract_renders_to(mesh: Mesh, rest: Rest) -> None:
     """Nine Envoys: cluster for cluster, listener for listener, route for route, with the version of its content."""
-    keys = rest.call("GetJwks", {})["keys"]
-    world = World(jwks=json.dumps({"keys": keys}, sort_keys=True, separators=(",", ":")))
+    jwks, key_jwks = (_jwks(rest.call(method, {})["keys"]) for method in ("GetJwks", "GetApiKeyJwks"))
+    with closing(sqlite3.connect(mesh.data / "gateway.db")) as database:
+        revoked = database.execute(
+            "SELECT id FROM api_keys WHERE revoke_ms > 0 AND revoke_ms <= ?", (_now_ms(),)
+        ).fetchall()
+    world = World(jwks=jwks, api_keys=ApiKeys(key_jwks, frozenset(str(key_id) for (key_id,) in revoked)))
     nodes = _nodes(mesh)
     assert len(nodes) == 9
     for node in nodes:

@@ -51,6 +51,11 @@ WALKED_ELSEWHERE = {
     ("POST", "/api/reviews/{id}/decide"),
     ("POST", "/api/bills"),  # of a day that is over: tests/integration/test_bills_served.py
     ("GET", "/api/bills/{bill_id}/differences"),
+    ("POST", "/api/gateway/keys"),  # test_keys.py
+    ("GET", "/api/gateway/keys/user/{user_id}"),
+    ("POST", "/api/gateway/keys/{id}/rotate"),
+    ("POST", "/api/gateway/keys/{id}/revoke"),
+    ("GET", "/.well-known/api-keys.json"),  # test_grpc.py
 }
 """Operations that need more than one person and an operator have, and where they are walked."""
 
@@ -199,6 +204,8 @@ def _cards(walk: Walk, person: Person) -> None:
     operator = walk.people.operator
     lines = walk.get("/api/ledger/trial-balance", operator)["lines"]
     assert sum(int(each["debits"]["minor_units"]) - int(each["credits"]["minor_units"]) for each in lines) == 0
+    export = walk.post("/api/ledger/exports", {"day": "2026-01-01"}, operator)["export"]
+    assert (export["entries"], len(export["sha256"])) == ("0", 64), "nothing was booked before this project began"
     assert "bills" in walk.get("/api/bills", operator)
     assert "reviews" in walk.get("/api/reviews?all=true", operator)
 

@@ -48,10 +48,14 @@ class BillRows:
             if d.awaits is not None and self.bills[d.bill_id].method is method
         ]
         found = booked(rows, method, (d.awaits for d, _ in waiting if d.awaits))
-        first = {d.awaits: (d, line) for d, line in reversed(waiting)}
+        chosen: dict[int | None, tuple[Difference, int]] = {}
+        for difference, line in waiting:  # the last file of the first day
+            first, _ = chosen.setdefault(difference.awaits, (difference, line))
+            if self.bills[first.bill_id].day == self.bills[difference.bill_id].day:
+                chosen[difference.awaits] = (difference, line)
         return [
             Late(d.id, d.bill_id, line, known)
-            for d, line in first.values()
+            for d, line in chosen.values()
             if (known := found.get(d.number)) is not None and not known.settled_by
         ]
 

@@ -115,7 +115,9 @@ class FakeMesh:
     def __init__(self) -> None:
         """Begin with nothing shown."""
         self.endpoints: dict[str, list[str]] = {}
+        self.weights: dict[str, dict[str, int]] = {}
         self.keys: list[str] = []
+        self.api_keys: list[tuple[str, frozenset[str]]] = []
         self.identities = 0
         self.revoked: list[frozenset[str]] = []
 
@@ -123,9 +125,17 @@ class FakeMesh:
         """Remember the instances that get calls."""
         self.endpoints = {service: [e.instance for e in found] for service, found in endpoints.items()}
 
+    def show_weights(self, service: str, weights: Mapping[str, int]) -> None:
+        """Remember."""
+        self.weights[service] = dict(weights)
+
     def show_keys(self, jwks: str) -> None:
         """Remember."""
         self.keys.append(jwks)
+
+    def show_api_keys(self, jwks: str, revoked: Collection[str]) -> None:
+        """Remember."""
+        self.api_keys.append((jwks, frozenset(revoked)))
 
     def show_identities(self) -> None:
         """Count."""
@@ -209,7 +219,7 @@ class FakeChecks:
 
 
 class FakeKeys:
-    """The port TokenKeys."""
+    """The ports TokenKeys and ApiKeyTrust."""
 
     def __init__(self) -> None:
         """Nobody answers yet."""
@@ -220,3 +230,7 @@ class FakeKeys:
         if not self.answer:
             raise DomainError("UNAVAILABLE")
         return self.answer
+
+    def api_keys(self) -> tuple[str, frozenset[str]]:
+        """Return what was set, with the key 7 revoked. Raises UNAVAILABLE before."""
+        return self.jwks(), frozenset({"7"})

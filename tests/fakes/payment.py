@@ -22,6 +22,7 @@ from services.payment.domain import (
     Account,
     AccountKey,
     Attempt,
+    JournalLine,
     Kind,
     KnownOrder,
     Method,
@@ -83,6 +84,7 @@ class Rows:
     accounts: dict[AccountKey, Account] = field(default_factory=dict)
     changed_ms: dict[AccountKey, int] = field(default_factory=dict)
     postings: dict[tuple[str, int], Posting] = field(default_factory=dict)
+    posted_ms: dict[int, int] = field(default_factory=dict)
     orders: dict[int, KnownOrder] = field(default_factory=dict)
     answers: dict[Scope, Stored] = field(default_factory=dict)
     taken: dict[str, str] = field(default_factory=dict)
@@ -263,6 +265,7 @@ class FakeTransaction:
             once = (posting.kind, posting.reference_id)
             _check(once not in self._rows.postings, "ledger_transactions_once")
             self._rows.postings[once] = posting
+            self._rows.posted_ms[posting.id] = change.now_ms
 
 
 class FakeStore:
@@ -314,6 +317,14 @@ class FakeStore:
             debits, credits_ = -sum(min(e.amount, 0) for e in ours), sum(max(e.amount, 0) for e in ours)
             lines.append(TrialBalanceLine(kind, currency, len({e.account for e in ours}), debits, credits_))
         return lines
+
+    def journal(self, begin_ms: int, end_ms: int) -> Iterator[JournalLine]:
+        """Yield the ledger's entries from ``begin_ms`` until before ``end_ms``."""
+        for posting in self.rows.postings.values():
+            if begin_ms <= (at_ms := self.rows.posted_ms[posting.id]) < end_ms:
+                for line, entry in enumerate(posting.entries):
+                    yield JournalLine(0, posting.id, at_ms, posting.kind, posting.reference_id, line, entry.account.kind,
+                                      entry.account.owner_id, entry.account.currency_code, entry.amount)  # fmt: skip
 
     def payments_of_refunds(self, refund_ids: Iterable[int]) -> dict[int, int]:
         """Return refund id -> id of its payment, of those that exist."""

@@ -22,7 +22,7 @@ from joserfc.jwk import ECKey, KeySet
 
 from paymesh.payment.v1 import payment_pb2, payment_service_pb2, payment_service_pb2_grpc
 from paymesh.risk.v1 import risk_service_pb2, risk_service_pb2_grpc
-from paymesh.user.v1 import user_service_pb2, user_service_pb2_grpc
+from paymesh.user.v1 import user_pb2, user_service_pb2, user_service_pb2_grpc
 from services.contract.load import contract
 from services.mesh import snapshot, static
 from services.mesh.node import Edge, Node, Sidecar
@@ -119,9 +119,9 @@ class Users(user_service_pb2_grpc.UserServiceServicer):
     def LoginUser(
         self, _: user_service_pb2.LoginUserRequest, context: grpc.ServicerContext
     ) -> user_service_pb2.LoginUserResponse:
-        """Answer no session."""
+        """Answer a session with a long token."""
         self._seen.note("LoginUser", context)
-        return user_service_pb2.LoginUserResponse()
+        return user_service_pb2.LoginUserResponse(session=user_pb2.Session(access_token="t" * 3000))
 
 
 _SERVICERS: dict[str, tuple[Callable[..., Any], Callable[[Seen], Any]]] = {
@@ -185,6 +185,7 @@ class Mesh:
     directory: Path
     contract: Contract = field(default_factory=contract)
     instances: tuple[str, ...] = ("payment-1", "payment-2", "risk-1", "user-1")
+    origins: frozenset[str] = frozenset()
     authority: pki.Authority = field(default_factory=pki.make_authority)
     seen: Seen = field(default_factory=Seen)
     key: ECKey = field(default_factory=lambda: ECKey.generate_key("P-256", {"kid": "k1", "alg": "ES256", "use": "sig"}))
@@ -228,7 +229,7 @@ class Mesh:
             )
             for service in self.contract.services
         }
-        return World(places, json.dumps(KeySet([self.key]).as_dict(private=False)))
+        return World(places, json.dumps(KeySet([self.key]).as_dict(private=False)), origins=self.origins)
 
     def serve(self, name: str) -> None:
         """Start the server of an instance on its socket (again)."""

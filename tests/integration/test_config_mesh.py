@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from pathlib import Path
@@ -162,3 +163,40 @@ def test_restart_of_config_leaves_traffic_alone(mesh: ConfigMesh) -> None:
     # It renews, and all is as before.
     mesh.register(risk)
     assert mesh.endpoints(payment, "risk") == [risk.inbound]
+
+
+def test_calls_are_shared_as_a_rollout_says_after_a_restart_too(mesh: ConfigMesh) -> None:
+    """4 to 1 by weights; config that was killed still knows them; when nobody with a weight is left the others take over."""
+    payment, one, two = mesh.sidecar("payment", 5), mesh.sidecar("risk", 5), mesh.sidecar("risk", 6)
+    for node in (payment, one, two):
+        mesh.join(node)
+    counted = []
+    for node in (one, two):
+        counted.append(mesh.serve(node)[2])
+        mesh.register(node)
+    until(lambda: {one.inbound, two.inbound} <= set(mesh.endpoints(payment, "risk")))
+
+    _share(mesh, {"risk-5": 80, "risk-6": 20})
+    until(lambda: mesh.endpoints(payment, "risk") == sorted([one.inbound, two.inbound]))
+    assert {_assess(payment) for _ in range(100)} == {grpc.StatusCode.OK}
+    first, second = (each.calls for each in counted)
+    assert first + second == 100
+    assert 60 <= first <= 95
+
+    mesh.kill()
+    mesh.start()
+    until(lambda: mesh.settled(payment))
+    assert mesh.endpoints(payment, "risk") == sorted([one.inbound, two.inbound])
+    _share(mesh, {"risk-5": 0, "risk-6": 1})
+    until(lambda: mesh.endpoints(payment, "risk") == [two.inbound])
+    mesh.deregister(two)
+    until(lambda: one.inbound in mesh.endpoints(payment, "risk"), 2)
+    _share(mesh, {})
+
+
+def _share(mesh: ConfigMesh, weights: dict[str, int]) -> None:
+    """Set the entry of a rollout as an operator does."""
+    request = pb.SetConfigRequest(key="mesh.rollout.risk", value=json.dumps({"weights": weights}))
+    who = (("x-paymesh-sub", "7"), ("x-paymesh-scope", "config:write"), ("x-paymesh-sid", "s"))
+    with mesh.peer("edge") as config:
+        config.SetConfig(request, timeout=5, metadata=who)

@@ -165,21 +165,26 @@ def test_callback_is_never_a_payment_called_callbacks(mesh: Mesh, rest: httpx.Cl
     assert [callback.provider for callback in mesh.seen.callbacks] == [word]
 
 
+NO_ROUTE, WRONG_VERB = (404, "ROUTE_NOT_FOUND"), (405, "VERB_NOT_ALLOWED")
+
+
 @pytest.mark.parametrize(
-    ("verb", "path"),
+    ("verb", "path", "said"),
     [
-        ("GET", ALIPAY),
-        ("PUT", ALIPAY),
-        ("DELETE", ALIPAY),
-        ("POST", "/api/payments/callbacks"),
-        ("POST", f"{ALIPAY}/refund"),
-        ("POST", "/api/payments/7/callbacks/alipay"),
+        ("GET", ALIPAY, WRONG_VERB),
+        ("PUT", ALIPAY, WRONG_VERB),
+        ("DELETE", ALIPAY, WRONG_VERB),
+        ("POST", "/api/payments/callbacks", WRONG_VERB),  # the path of a payment, which is read
+        ("POST", f"{ALIPAY}/refund", NO_ROUTE),
+        ("POST", "/api/payments/7/callbacks/alipay", NO_ROUTE),
     ],
 )
-def test_404_when_it_is_no_callback(mesh: Mesh, rest: httpx.Client, verb: str, path: str) -> None:
+def test_refused_when_it_is_no_callback(
+    mesh: Mesh, rest: httpx.Client, verb: str, path: str, said: tuple[int, str]
+) -> None:
     """Another verb, no provider, something after it: no route, and nothing reaches the service."""
     answer = rest.request(verb, path, content=b"{}" if verb == "POST" else None)
-    assert (answer.status_code, answer.json()["details"][0]["reason"]) == (404, "ROUTE_NOT_FOUND")
+    assert (answer.status_code, answer.json()["details"][0]["reason"]) == said
     assert mesh.seen.calls == []
 
 

@@ -17,11 +17,12 @@ from google.protobuf import json_format
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from joserfc.jwk import ECKey
 
+from paymesh.gateway.v1 import gateway_service_pb2 as gateway_pb
 from paymesh.user.v1 import user_service_pb2, user_service_pb2_grpc
 from services.contract.load import contract
 from services.mesh import snapshot, static
 from services.mesh.node import Edge
-from services.mesh.world import World
+from services.mesh.world import ApiKeys, World
 from tests.integration.config_mesh import ConfigMesh, until
 from tests.integration.envoys import free_address, refused
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from services.mesh.node import Node, Sidecar
 
 KEY = ECKey.generate_key("P-256", {"kid": "k1", "alg": "ES256", "use": "sig"}).as_dict(private=False)
+
+REVOKED = ["7"]
+"""Ids of API keys."""
 
 PLACES = {
     "ClustersConfigDump": ("dynamic_active_clusters", "cluster", snapshot.CLUSTER),
@@ -45,6 +49,21 @@ def _show_keys(_: user_service_pb2.GetJwksRequest, __: grpc.ServicerContext) -> 
     return json_format.ParseDict({"keys": [KEY]}, user_service_pb2.GetJwksResponse())
 
 
+def _show_trust(_: gateway_pb.GetApiKeyTrustRequest, __: grpc.ServicerContext) -> gateway_pb.GetApiKeyTrustResponse:
+    return json_format.ParseDict({"jwks": [KEY], "revoked_ids": REVOKED}, gateway_pb.GetApiKeyTrustResponse())
+
+
+TRUST = grpc.method_handlers_generic_handler(
+    "paymesh.gateway.v1.GatewayService",
+    {
+        "GetApiKeyTrust": grpc.unary_unary_rpc_method_handler(
+            _show_trust,
+            gateway_pb.GetApiKeyTrustRequest.FromString,
+            gateway_pb.GetApiKeyTrustResponse.SerializeToString,
+        )
+    },
+)
+"""A gateway that only says which API keys are good."""
 KEYS = grpc.method_handlers_generic_handler(
     "paymesh.user.v1.UserService",
     {
@@ -60,19 +79,22 @@ KEYS = grpc.method_handlers_generic_handler(
 
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[tuple[ConfigMesh, Sidecar, Edge]]:
-    """Config, a user service that it reads the key of, and an edge."""
+    """Config, a user service and a gateway that it reads keys from, and an edge."""
     with tempfile.TemporaryDirectory(prefix="pm-") as directory, ConfigMesh(Path(directory)).running() as running:
         user, edge = running.sidecar("user", 1), Edge("edge-1", free_address(), free_address())
-        running.join(user)
+        gateway = running.sidecar("gateway", 1)
         server = grpc.server(ThreadPoolExecutor(2))
-        server.add_generic_rpc_handlers((KEYS,))
+        server.add_generic_rpc_handlers((KEYS, TRUST))
         healthy = health.HealthServicer()
         healthy.set("", health_pb2.HealthCheckResponse.SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-        server.add_insecure_port(f"unix:{user.service_socket}")
+        for node in (user, gateway):
+            running.join(node)
+            server.add_insecure_port(f"unix:{node.service_socket}")
         server.start()
         try:
             running.register(user)
+            running.register(gateway)
             running.invite(edge.id)
             running.join(edge)
             for node in (user, edge):
@@ -103,7 +125,9 @@ def test_live_envoy_holds_what_is_rendered(mesh: tuple[ConfigMesh, Sidecar, Edge
     running, user, edge = mesh
     node: Node = edge if kind == "edge" else user
     jwks = json.dumps({"keys": [KEY]}, sort_keys=True, separators=(",", ":"))
-    made = snapshot.make(contract(), node, World(jwks=jwks), snapshot.Secrets("", "", ""))
+    made = snapshot.make(
+        contract(), node, World(jwks=jwks, api_keys=ApiKeys(jwks, frozenset(REVOKED))), snapshot.Secrets("", "", "")
+    )
     wanted = {
         (type_url, name): (one.version, static.as_json(type_url, one.value))
         for _, _, type_url in PLACES.values()
@@ -119,9 +143,24 @@ def test_live_envoy_holds_what_is_rendered(mesh: tuple[ConfigMesh, Sidecar, Edge
 def test_edge_verifies_with_the_key_that_the_user_service_shows(mesh: tuple[ConfigMesh, Sidecar, Edge]) -> None:
     """The key came from the user service by config to the edge, as an extension of its own."""
     running, _, edge = mesh
-    ((_, extension),) = [held for (type_url, _), held in _held(running, edge).items() if type_url == snapshot.EXTENSION]
-    (provider,) = extension["typed_config"]["providers"].values()
-    assert json.loads(provider["local_jwks"]["inline_string"]) == {"keys": [KEY]}
+    _, extension = _held(running, edge)[snapshot.EXTENSION, "envoy.filters.http.jwt_authn"]
+    for provider in extension["typed_config"]["providers"].values():
+        assert json.loads(provider["local_jwks"]["inline_string"]) == {"keys": [KEY]}
+
+
+def test_edge_learns_within_a_second_which_keys_are_revoked(mesh: tuple[ConfigMesh, Sidecar, Edge]) -> None:
+    """What the gateway says of keys came by config, as an extension of its own; so does each change of it."""
+    running, _, edge = mesh
+
+    def refused_keys() -> set[str]:
+        _, extension = _held(running, edge)[snapshot.EXTENSION, "revoked_keys"]
+        return set(extension["typed_config"]["matcher"]["matcher_tree"]["exact_match_map"]["map"])
+
+    assert refused_keys() == {"7"}
+    REVOKED.append("8")
+    assert until(lambda: refused_keys() == {"7", "8"}) < 1.5, "twice a second, and what a slow machine adds"
+    REVOKED.remove("8")
+    until(lambda: refused_keys() == {"7"})
 
 
 def test_limit_is_one_for_both_listeners(mesh: tuple[ConfigMesh, Sidecar, Edge]) -> None:

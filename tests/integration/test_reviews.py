@@ -38,6 +38,7 @@ from tests.unit.payment.test_reviews import (  # noqa: F401 - the cases run here
     ANNE,
     BOB,
     DONE,
+    FIRST,
     GIVE_BACK,
     REFUSE,
     REFUSED,
@@ -131,11 +132,12 @@ def decide_all(url: str, instance: int, review_ids: list[int], key: str) -> list
     room = room_over(database, instance)
     batcher = Batcher({"decide_reviews": partial(usecases.decide_reviews, room.ports)})
     batcher.start()
+    proposed = {review.id: review.decision or ACCEPT for review in room.ports.store.reviews_from(FIRST, decided=True)}
     together()
 
     def decide(review_id: int) -> bytes | str:
         stated = IdempotencyKey(Scope(BOB, "DecideReview", f"{key}-{review_id}"), b"f" * 32)
-        command = usecases.DecideReview(caller(BOB), stated, review_id, agree=True, note="yes")
+        command = usecases.DecideReview(caller(BOB), stated, review_id, proposed[review_id], agree=True, note="yes")
         [answer] = batcher.submit_all("decide_reviews", [command])
         return answer if isinstance(answer, bytes) else why(answer)
 
@@ -252,7 +254,7 @@ def test_operators_list_propose_and_decide(operators: Operators) -> None:
     proposed = operators.call("ProposeReview", proposal, ANNE)
     assert isinstance(proposed, pb.ProposeReviewResponse)
     assert (proposed.review.status, proposed.review.proposer_id) == (review_pb2.Review.STATUS_PROPOSED, ANNE)
-    decision = pb.DecideReviewRequest(id=review.id, agree=True, note="it is")
+    decision = pb.DecideReviewRequest(id=review.id, decision=proposal.decision, agree=True, note="it is")
     assert operators.refused("DecideReview", decision, ANNE, "decide-0001") == "REVIEW_NEEDS_SECOND_PERSON"
     first, again = (operators.call("DecideReview", decision, BOB, "decide-0002") for _ in range(2))
     assert isinstance(first, pb.DecideReviewResponse)
@@ -274,7 +276,7 @@ def test_review_is_for_operators_alone_and_refused_with_its_reason(operators: Op
     payment = room.say(room.begin(), taken(120))
     review = room.review(payment)
     propose = pb.ProposeReviewRequest(id=review.id, decision=review_pb2.Review.DECISION_ACCEPT, note="x")
-    decide = pb.DecideReviewRequest(id=review.id, agree=True, note="x")
+    decide = pb.DecideReviewRequest(id=review.id, decision=propose.decision, agree=True, note="x")
     for method, request in (("ListReviews", pb.ListReviewsRequest()), ("ProposeReview", propose)):
         assert operators.refused(method, request, ANNE, scope="payments:read") == "SCOPE_MISSING"
     assert operators.refused("DecideReview", decide, ANNE) == "IDEMPOTENCY_KEY_MISSING"

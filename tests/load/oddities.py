@@ -106,7 +106,7 @@ class Oddities:
             payment = settling.payments[self.ids["beside"]]
             (review,) = tx.reviews([payment.id])
             review.propose(Decision.GIVE_BACK, 1, "it is not ours", settling.now_ms)
-            review.decide(2, "so it is", settling.now_ms, agree=True)
+            review.decide(Decision.GIVE_BACK, 2, "so it is", settling.now_ms, agree=True)
             settling.change.changed_reviews[review.id] = review
             settling.book_beside(payment, payment.amount.minor_units)
             _, back = give_back(self.ports, settling.change, payment, payment.captured, "late", None)

@@ -56,7 +56,9 @@ class Operators:
             self._sim.keys += 1
             name = f"decides-{review.id}-{self._sim.keys}"
             key = IdempotencyKey(Scope(OTHER, "DecideReview", name), hashlib.sha256(str(agree).encode()).digest())
-            self._send(key, "decide_reviews", usecases.DecideReview(caller(OTHER), key, review.id, agree, "so it is"))
+            assert review.decision is not None
+            decides = usecases.DecideReview(caller(OTHER), key, review.id, review.decision, agree, "so it is")
+            self._send(key, "decide_reviews", decides)
 
     def _truth(self, review: Review) -> list[Decision]:
         """What fits the provider's book."""

@@ -45,6 +45,11 @@ class Supervisor:
         if keeping := self._keeping.get(child.spec.name):
             await keeping
 
+    async def remove(self, name: str) -> None:
+        """End a child and know it no longer; the others stay."""
+        await self._end(self.children[name])
+        del self.children[name]
+
     def kill(self) -> None:
         """End all children at once; for whoever cannot wait for ``stop``."""
         self._stopping = True

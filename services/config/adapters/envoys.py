@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from services.mesh import snapshot
 from services.mesh.node import Edge
-from services.mesh.world import NO_KEYS, Instance, World
+from services.mesh.world import NO_KEYS, ApiKeys, Instance, World
 from services.platform import failpoint, telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from services.config.domain import Endpoint
     from services.mesh.node import Node
@@ -43,10 +43,15 @@ class _Rendered:
 class Envoys:
     """The world as the Envoys are to see it, and its snapshots. Changes come from any thread."""
 
-    def __init__(self, make: Callable[[Node, World, Secrets], Snapshot], identities: Identities) -> None:
-        """Render with ``make``; the certificates are those of ``identities``."""
+    def __init__(
+        self,
+        make: Callable[[Node, World, Secrets], Snapshot],
+        identities: Identities,
+        origins: frozenset[str] = frozenset(),
+    ) -> None:
+        """Render with ``make``; the certificates are those of ``identities``, pages of ``origins`` may call the edge."""
         self._make, self._identities = make, identities
-        self._world = World()
+        self._world = World(origins=origins)
         self._change = threading.Lock()
         self.generation = 1
         self._faults: dict[str, str] = {}
@@ -73,9 +78,18 @@ class Envoys:
         instances = {s: tuple(sorted(Instance(e.instance, e.address) for e in es)) for s, es in endpoints.items()}
         self._turn(lambda world: replace(world, instances=instances))
 
+    def show_weights(self, service: str, weights: Mapping[str, int]) -> None:
+        """Share the calls of a service by these weights of instances; none: all are alike."""
+        self._turn(lambda world: replace(world, weights={**world.weights, service: dict(weights)}))
+
     def show_keys(self, jwks: str) -> None:
         """Verify access tokens with these keys (a JWKS as JSON)."""
         self._turn(lambda world: replace(world, jwks=jwks))
+
+    def show_api_keys(self, jwks: str, revoked: Collection[str]) -> None:
+        """Take API keys that these keys verify, but for those with the ids ``revoked``."""
+        known = ApiKeys(jwks, frozenset(revoked))
+        self._turn(lambda world: replace(world, api_keys=known))
 
     def show_revoked(self, names: frozenset[str]) -> None:
         """Shut out services, and instances by their node id."""
@@ -126,10 +140,11 @@ class Envoys:
             generation, world = self.generation, self._world
         if last is not None and last.generation == generation:
             return last
-        # An edge without keys would refuse every token, and a restarted config must not tell it to forget them.
         if self.revoked(node.id):
             rendered = _Rendered(generation, None)
-        elif isinstance(node, Edge) and world.jwks == NO_KEYS:
+        # An edge without keys would refuse every token, and a restarted config must not tell it to forget them, nor which
+        # API keys are revoked.
+        elif isinstance(node, Edge) and (world.jwks == NO_KEYS or world.api_keys is None):
             rendered = _Rendered(generation, None)
             self._prepare(node, world)
         else:

@@ -124,4 +124,13 @@ def scopes_in_comments(view: View) -> Said:
             yield method, f'write in its comment "or any with the scope {lifted}": who may reach what others own'
 
 
-RULES = (auth, scopes, callers, callers_of_services, on_behalf, owner, scopes_in_comments)
+def api_key(view: View) -> Said:
+    """A key stands for a user, at the edge, and is counted where it is taken."""
+    for method, policy in view.methods():
+        if policy.api_key and (policy.auth not in _OF_A_USER or EDGE not in callers_of(method)):
+            yield method, "takes an API key and asks no client for a user; write `auth: AUTH_USER`, or no `api_key`"
+        if policy.rate_limit.by == policy_pb2.RATE_LIMIT_BY_API_KEY and not policy.api_key:
+            yield method, "counts by a key that it does not take; write `api_key: true`, or `by: RATE_LIMIT_BY_USER`"
+
+
+RULES = (auth, scopes, callers, callers_of_services, on_behalf, owner, scopes_in_comments, api_key)

@@ -133,7 +133,7 @@ def operations(document: Json) -> Iterator[Operation]:
 
 def rows(schema: Json) -> list[Row]:
     """The properties of an object's schema. Of an answer none is called required: that is a word for those who send."""
-    needed = schema.get("required", []) if schema.get("additionalProperties") is False else []
+    needed = schema.get("required", []) if "additionalProperties" in schema else []
     return [_row(name, "", s, required=name in needed) for name, s in schema.get("properties", {}).items()]
 
 
@@ -187,8 +187,9 @@ def _kind(schema: Json) -> tuple[str, str]:
     if schema.get("type") == "array":
         kind, link = _kind(schema["items"])
         return f"list of {kind}", link
-    form = schema.get("format")
-    return (f"{schema.get('type', 'any')} ({form})" if form else schema.get("type", "any")), ""
+    form, kind = schema.get("format"), schema.get("type", "any")
+    words = kind if isinstance(kind, str) else " or ".join(kind)
+    return (f"{words} ({form})" if form else words), ""
 
 
 def _body(document: Json, node: Json) -> Body:

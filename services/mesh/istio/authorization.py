@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.contract.model import Auth
-from services.mesh import filters, routes
+from services.mesh import filters, keys, limits, routes
 from services.mesh.istio.manifest import Json, document, principals, selector
 from services.mesh.node import EDGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from services.contract.model import Contract, Method, Service
     from services.mesh.istio.environment import Environment
@@ -27,20 +27,26 @@ def strict() -> Json:
 
 
 def tokens(contract: Contract, env: Environment) -> Json:
-    """Verify access tokens at the edge and turn their claims into identity headers.
+    """Verify access tokens and API keys at the edge and turn their claims into identity headers.
 
     A request without a token passes; the rules of the edge say which methods take it.
     """
-    (keys,) = (m.http.path for m in contract.methods.values() if m.name == "GetJwks" and m.http)
-    rule = {
-        "issuer": filters.ISSUER,
+    of_tokens = _issued(contract, env, filters.ISSUER, "GetJwks", filters.CLAIM_HEADERS)
+    of_keys = _issued(contract, env, keys.ISSUER, "GetApiKeyJwks", keys.CLAIM_HEADERS)
+    of_keys["fromHeaders"] = [{"name": keys.HEADER}]
+    return document("RequestAuthentication", "tokens", {**selector(EDGE), "jwtRules": [of_tokens, of_keys]})
+
+
+def _issued(contract: Contract, env: Environment, issuer: str, jwks: str, claims: Mapping[str, str]) -> Json:
+    (path,) = (m.http.path for m in contract.methods.values() if m.name == jwks and m.http)
+    return {
+        "issuer": issuer,
         "audiences": [filters.AUDIENCE],
         # istiod fetches it; it is public, and whoever could change it on the way could sign tokens.
-        "jwksUri": f"{env.public_url}{keys}",
+        "jwksUri": f"{env.public_url}{path}",
         "forwardOriginalToken": False,
-        "outputClaimToHeaders": [{"header": header, "claim": claim} for claim, header in filters.CLAIM_HEADERS.items()],
+        "outputClaimToHeaders": [{"header": header, "claim": claim} for claim, header in claims.items()],
     }
-    return document("RequestAuthentication", "tokens", {**selector(EDGE), "jwtRules": [rule]})
 
 
 def peers(service: Service) -> Json:
@@ -49,16 +55,18 @@ def peers(service: Service) -> Json:
     for method in service.methods:
         by_callers.setdefault(method.callers, []).append(method.path)
     rules = [_rule(paths, [{"source": {"principals": principals(callers)}}]) for callers, paths in by_callers.items()]
-    asked = _rule([routes.HEALTH_CHECK], [{"source": {"principals": principals(routes.HEALTH_CALLERS)}}])
-    return document("AuthorizationPolicy", service.name, {**selector(service.name), **_allow([*rules, asked])})
+    rules.append(_rule([routes.HEALTH_CHECK], [{"source": {"principals": principals(routes.HEALTH_CALLERS)}}]))
+    if service.name == limits.SERVER:
+        rules.append(_rule([limits.ASK], [{"source": {"principals": principals([EDGE])}}]))
+    return document("AuthorizationPolicy", service.name, {**selector(service.name), **_allow(rules)})
 
 
 def clients(service: Service) -> Json:
     """Let clients through the edge to what the contract opens to them, with the token that it asks for."""
-    by_token: dict[tuple[Auth, tuple[str, ...]], list[str]] = {}
+    by_token: dict[tuple[Auth, tuple[str, ...], bool], list[str]] = {}
     for method in open_to_clients(service):
-        by_token.setdefault((method.auth, method.scopes), []).append(method.path)
-    rules = [_with_token(auth, scopes, paths) for (auth, scopes), paths in by_token.items()]
+        by_token.setdefault((method.auth, method.scopes, method.api_key), []).append(method.path)
+    rules = [_with_token(*of_client, paths) for of_client, paths in by_token.items()]
     return document("AuthorizationPolicy", f"{EDGE}-{service.name}", {**selector(EDGE), **_allow(rules)})
 
 
@@ -67,10 +75,11 @@ def open_to_clients(service: Service) -> list[Method]:
     return [m for m in service.methods if EDGE in m.callers and m.auth is not Auth.INTERNAL]
 
 
-def _with_token(auth: Auth, scopes: Iterable[str], paths: list[str]) -> Json:
+def _with_token(auth: Auth, scopes: Iterable[str], or_key: bool, paths: list[str]) -> Json:  # noqa: FBT001 - a part of what groups them
     if auth is Auth.PUBLIC:
         return _rule(paths, [])
-    rule = _rule(paths, [{"source": {"requestPrincipals": [f"{filters.ISSUER}/*"]}}])
+    issuers = [filters.ISSUER, keys.ISSUER] if or_key else [filters.ISSUER]
+    rule = _rule(paths, [{"source": {"requestPrincipals": [f"{issuer}/*" for issuer in issuers]}}])
     if scopes:
         # One condition a scope: the values of one would be alternatives.
         rule["when"] = [{"key": "request.auth.claims[scope]", "values": [scope]} for scope in scopes]

@@ -31,9 +31,9 @@ def folders(contract: Contract) -> dict[str, Folder]:
     """Render every component."""
     service = contract.services[_ROOM]
     return {
-        "canary": _trial(contract, service, "canary", {STABLE: 100 - CANARY_PERCENT, "canary": CANARY_PERCENT}),
-        "blue-green": _trial(contract, service, "green", {STABLE: 100, "green": 0}, replicas=PROD.replicas),
-        "blue-green-switched": _trial(contract, service, "green", {STABLE: 0, "green": 100}, replicas=PROD.replicas),
+        "canary": _trial(service, "canary", {STABLE: 100 - CANARY_PERCENT, "canary": CANARY_PERCENT}),
+        "blue-green": _trial(service, "green", {STABLE: 100, "green": 0}, replicas=PROD.replicas),
+        "blue-green-switched": _trial(service, "green", {STABLE: 0, "green": 100}, replicas=PROD.replicas),
         "mirroring": _mirroring(contract, service),
         "fault-injection": {
             "kustomization.yaml": [_index({"patches": [_by_path("routes.yaml")]})],
@@ -43,16 +43,14 @@ def folders(contract: Contract) -> dict[str, Folder]:
     }
 
 
-def _trial(
-    contract: Contract, service: Service, version: str, shares: Mapping[str, int], *, replicas: int = 1
-) -> Folder:
+def _trial(service: Service, version: str, shares: Mapping[str, int], *, replicas: int = 1) -> Folder:
     """Run a second version beside the first; each version has its share of the calls."""
     routes = routing.clients(service, BASE)
     for route in routes["spec"]["http"]:
         route["route"] = [
             routing.destination(service, subset=subset, weight=weight) for subset, weight in shares.items()
         ]
-    return _side_by_side(contract, service, version, routes, replicas)
+    return _side_by_side(service, version, routes, replicas)
 
 
 def _mirroring(contract: Contract, service: Service) -> Folder:
@@ -63,12 +61,12 @@ def _mirroring(contract: Contract, service: Service) -> Folder:
         if _reads(contract.methods[f"/{route['name']}"]):
             seen = routing.destination(service, subset="shadow")
             route["mirrors"] = [{**seen, "percentage": {"value": CANARY_PERCENT}}]
-    return _side_by_side(contract, service, "shadow", routes, 1)
+    return _side_by_side(service, "shadow", routes, 1)
 
 
-def _side_by_side(contract: Contract, service: Service, version: str, routes: Json, replicas: int) -> Folder:
+def _side_by_side(service: Service, version: str, routes: Json, replicas: int) -> Folder:
     image = f"{IMAGE}-{version}"
-    pods = workload.trial(contract, service, version, first=_FIRST, image=image)
+    pods = workload.trial(service, version, first=_FIRST, image=image)
     pods["spec"]["replicas"] = replicas
     subsets = {name: {"version": name} for name in (STABLE, version)}
     index = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from services.mesh.clusters import budget_percent
 from services.mesh.istio.manifest import Json, document, duration, host
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _policy(service: Service) -> Json:
                 "idleTimeout": "5m",
             },
         },
-        "retryBudget": {"percent": limits.retry_budget_percent, "minRetryConcurrency": 3},
+        "retryBudget": {"percent": budget_percent(limits), "minRetryConcurrency": 3},
         "outlierDetection": {
             "consecutive5xxErrors": outlier.consecutive_failures,
             "consecutiveGatewayErrors": outlier.consecutive_failures,

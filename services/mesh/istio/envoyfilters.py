@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
-from services.mesh import filters
+from services.mesh import filters, hardening, limits, waf
 from services.mesh.istio import plane
 from services.mesh.istio.authorization import open_to_clients
-from services.mesh.istio.manifest import Json, document
+from services.mesh.istio.manifest import Json, document, host
 from services.mesh.istio.routing import MESH_PORT
 from services.mesh.node import EDGE
 from services.mesh.refusals import NOT_SENT
@@ -16,10 +17,13 @@ if TYPE_CHECKING:
     from services.contract.model import Contract, Method, Service
 
 _MANAGER = "envoy.filters.network.http_connection_manager"
-_BUFFER = "envoy.filters.http.buffer"
+_FIRST = (hardening.HEADERS, hardening.CORS, hardening.COMPRESSION, waf.NAME, "envoy.filters.http.buffer")
+"""What comes before the transcoder, in order; a gRPC client meets the last two alone."""
 _TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
 _LISTENERS = {"rest": 8443, "grpc": 8444}
 """Ports on which the edge's pods listen."""
+_REFUSED = ("unreadable ", "two credentials")
+"""How the names of routes begin that the edge answers before any other."""
 _REPEATABLE = {"route": {"retry_policy": {"retriable_headers": [{"name": NOT_SENT, "present_match": True}]}}}
 
 
@@ -30,13 +34,17 @@ def edge(contract: Contract) -> Json:
         manager = plane.edge_manager(contract, listener)
         patches.append(_manager("GATEWAY", port, plane.options(manager)))
         # Each is put in front of all others: the last patch is the first filter.
+        first = _FIRST if listener == "rest" else _FIRST[-2:]
         if listener == "rest":
             patches.append(_filter("GATEWAY", port, _with_file(plane.filter_named(manager, _TRANSCODER))))
-        patches.append(_filter("GATEWAY", port, plane.filter_named(manager, _BUFFER)))
-        # Who is it, is it too much, may they.
+        patches += [_filter("GATEWAY", port, plane.filter_named(manager, name)) for name in reversed(first)]
+        # Who is it, is it too much (for one edge, for all of them), may they.
+        patches.append(
+            _filter("GATEWAY", port, _asking(contract, plane.filter_named(manager, limits.GLOBAL)), after=filters.JWT)
+        )
         patches.append(_filter("GATEWAY", port, plane.filter_named(manager, filters.LIMIT), after=filters.JWT))
-    unreadable = [route for name, route in plane.edge_routes(contract).items() if name.startswith("unreadable ")]
-    patches += [_patch("HTTP_ROUTE", "GATEWAY", {}, "INSERT_FIRST", route) for route in unreadable]
+    refused = [route for name, route in plane.edge_routes(contract).items() if name.startswith(_REFUSED)]
+    patches += [_patch("HTTP_ROUTE", "GATEWAY", {}, "INSERT_FIRST", route) for route in refused]
     # After every other: its limits stand behind a filter that istiod puts there for a RequestAuthentication.
     return _envoy_filter(EDGE, EDGE, patches, priority=10)
 
@@ -60,6 +68,7 @@ def _of_edge(route: Json, method: Method) -> Json:
     made: Json = {key: route[key] for key in ("metadata",) if key in route}
     if said:
         made["typed_per_filter_config"] = said
+    made |= {key: route[key] for key in ("response_headers_to_add",) if key in route}
     return made | (_REPEATABLE if method.retry_attempts else {})
 
 
@@ -91,6 +100,15 @@ def sidecar(contract: Contract, service: Service) -> Json:
         elif "metadata" in route:
             patches.append(_named("SIDECAR_OUTBOUND", name, {"metadata": route["metadata"]}))
     return _envoy_filter(service.name, service.name, patches)
+
+
+def _asking(contract: Contract, limiting: Json) -> Json:
+    """Ask in the cluster that istiod makes of the service."""
+    made = copy.deepcopy(limiting)
+    port = contract.services[limits.SERVER].port
+    asked = made["typed_config"]["rate_limit_service"]["grpc_service"]["envoy_grpc"]
+    asked["cluster_name"] = f"outbound|{port}||{host(limits.SERVER)}"
+    return made
 
 
 def _with_file(transcoder: Json) -> Json:

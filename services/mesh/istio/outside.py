@@ -16,8 +16,6 @@ PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 """Where the stores are."""
 NOT_PUBLIC = (*PRIVATE, "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "0.0.0.0/8", "224.0.0.0/3")
 """What is no address of a provider: among it the metadata service of a cloud."""
-_STATELESS = frozenset({"gateway"})
-"""Rooms without a database."""
 _ANYWHERE = ("0.0.0.0/1", "128.0.0.0/1")
 """In two halves: a listener's chain for 0.0.0.0/0 and one for no address in particular would be the same to Envoy."""
 
@@ -52,7 +50,7 @@ def places(contract: Contract, env: Environment) -> list[Place]:
         return Place(name, (host_of(at),), port_of(at), rooms, protocol)
 
     return [
-        store("database", env.database, everyone - _STATELESS),
+        store("database", env.database, everyone),
         store("redis", env.redis, everyone),
         # A client is told by Kafka which broker to ask: each must be reached at its own address.
         store("kafka", env.kafka, with_events(contract), "NONE"),
@@ -67,11 +65,6 @@ def places(contract: Contract, env: Environment) -> list[Place]:
         # Merchants' endpoints are anywhere; the room itself refuses addresses that are not public.
         Place("webhooks", ("webhooks.internal",), 443, notification, "TCP", "NONE", addresses=_ANYWHERE),
     ]
-
-
-def with_database(contract: Contract) -> list[str]:
-    """Return the rooms that have a database."""
-    return [name for name in contract.services if name not in _STATELESS]
 
 
 def with_events(contract: Contract) -> frozenset[str]:

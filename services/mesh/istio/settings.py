@@ -7,13 +7,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from services.mesh.istio.manifest import SETTINGS, Json, host
-from services.mesh.istio.outside import with_database
 from services.mesh.istio.routing import MESH, MESH_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from services.contract.model import Contract, Service
+    from services.contract.model import Service
 
 DATA = "/var/lib/paymesh"
 METRICS_PORT = 9464
@@ -66,7 +65,7 @@ ROOMS = MappingProxyType(
         ),
         # It keeps leases in memory: there is one.
         "config": Room(single=True, fixed={"PAYMESH_ENVOYS": "istio"}),
-        "gateway": Room(),
+        "gateway": Room(keys={"gateway-keys": "keys"}),
     }
 )
 
@@ -76,13 +75,13 @@ def database(room: str) -> Json:
     return {"secretKeyRef": {"name": f"{room}-database", "key": "url"}}
 
 
-def environment(contract: Contract, service: Service) -> list[Json]:
+def environment(service: Service) -> list[Json]:
     """Return the environment of a room's container."""
     room = ROOMS[service.name]
     told = {
         "POD_IP": {"fieldRef": {"fieldPath": "status.podIP"}},
         "PAYMESH_INSTANCE": {"fieldRef": {"fieldPath": ORDINAL}},
-        **({"PAYMESH_DATABASE_URL": database(service.name)} if service.name in with_database(contract) else {}),
+        "PAYMESH_DATABASE_URL": database(service.name),
         "PAYMESH_REDIS_URL": {"secretKeyRef": {"name": "redis", "key": "url"}},
         **{
             name: {"configMapKeyRef": {"name": SETTINGS, "key": name}}

@@ -110,12 +110,12 @@ def _of_services(contract: Contract, env: Environment) -> Files:
 def _of_service(contract: Contract, service: Service, env: Environment) -> Files:
     name = service.name
     scaled = [scaling.autoscaler("StatefulSet", name, name, env)] if ROOMS[name].autoscaled else []
-    made = {
+    return {
         "pods.yaml": [
             workload.account(name),
             workload.service(service),
             workload.instances(service),
-            workload.pods(contract, service, env),
+            workload.pods(service, env),
             scaling.budget(name),
             *scaled,
         ],
@@ -127,8 +127,8 @@ def _of_service(contract: Contract, service: Service, env: Environment) -> Files
         ],
         "filters.yaml": [envoyfilters.clients(contract, service), envoyfilters.sidecar(contract, service)],
         "network.yaml": [sidecar.sidecar(contract, service, env), network.room(contract, service, env)],
+        "migration.yaml": [jobs.migration(service)],
     }
-    return made | ({"migration.yaml": [jobs.migration(service)]} if name in outside.with_database(contract) else {})
 
 
 def kustomization(said: Json, kind: str = "Kustomization") -> Json:

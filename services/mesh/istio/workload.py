@@ -18,7 +18,7 @@ from services.platform.process import GRACE_S
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from services.contract.model import Contract, Service
+    from services.contract.model import Service
     from services.mesh.istio.environment import Environment
 
 USER = 10001
@@ -56,16 +56,16 @@ def _service_spec(policy: Service, name: str, protocol: str) -> Json:
     return {"selector": {"app": policy.name}, "ports": [port]}
 
 
-def pods(contract: Contract, policy: Service, env: Environment) -> Json:
+def pods(policy: Service, env: Environment) -> Json:
     """Make the instances that are no trial, from number 1 on."""
-    made = trial(contract, policy, STABLE, first=1)
+    made = trial(policy, STABLE, first=1)
     made["metadata"]["name"] = policy.name
     if not ROOMS[policy.name].autoscaled:
         made["spec"]["replicas"] = 1 if ROOMS[policy.name].single else env.replicas
     return made
 
 
-def trial(contract: Contract, policy: Service, version: str, *, first: int, image: str = IMAGE) -> Json:
+def trial(policy: Service, version: str, *, first: int, image: str = IMAGE) -> Json:
     """Make instances of another version, whose numbers begin with `first`."""
     assert 1 <= first <= INSTANCES_MAX
     labels = {"app": policy.name, "version": version}
@@ -78,7 +78,7 @@ def trial(contract: Contract, policy: Service, version: str, *, first: int, imag
         "revisionHistoryLimit": 5,
         "template": {
             "metadata": {"labels": {**labels, "zone": "internal"}, "annotations": _annotations()},
-            "spec": _pod(contract, policy, image),
+            "spec": _pod(policy, image),
         },
     }
     return document("StatefulSet", f"{policy.name}-{version}", spec, labels=labels)
@@ -99,7 +99,7 @@ def _annotations() -> dict[str, str]:
     }
 
 
-def _pod(contract: Contract, policy: Service, image: str) -> Json:
+def _pod(policy: Service, image: str) -> Json:
     keys = ROOMS[policy.name].keys
     return {
         "serviceAccountName": policy.name,
@@ -107,7 +107,7 @@ def _pod(contract: Contract, policy: Service, image: str) -> Json:
         "terminationGracePeriodSeconds": PRE_STOP_S + int(GRACE_S) + PARTS_S,
         "topologySpreadConstraints": spread(policy.name),
         **({"initContainers": [_private_copies(keys, image)]} if keys else {}),
-        "containers": [_container(contract, policy, image)],
+        "containers": [_container(policy, image)],
         "volumes": [
             {"name": "data", "emptyDir": {"sizeLimit": "256Mi"}},
             {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
@@ -176,14 +176,14 @@ def _key_mounts(keys: Mapping[str, str], *, read_only: bool = False) -> list[Jso
     return [{**mount, "readOnly": True} for mount in mounts] if read_only else mounts
 
 
-def _container(contract: Contract, policy: Service, image: str) -> Json:
+def _container(policy: Service, image: str) -> Json:
     room = ROOMS[policy.name]
     probe = {"grpc": {"port": policy.port}, "timeoutSeconds": 2}
     return {
         "name": policy.name,
         "image": image,
         "command": ["python", "-P", "-m", f"services.{policy.name}"],
-        "env": environment(contract, policy),
+        "env": environment(policy),
         "ports": [{"name": "grpc", "containerPort": policy.port}],
         # A start waits for the database and for Kafka; a minute is a fault.
         "startupProbe": {**probe, "periodSeconds": 1, "failureThreshold": 60},

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from google.protobuf import descriptor_pool
 
 from services.contract import load
+from services.mesh import keys
 from services.mesh.openapi import errors, operations, schemas
 from services.mesh.openapi.schemas import Json, Side
 
@@ -23,7 +24,7 @@ Payments as a service mesh, over REST. Every route is a gRPC method too, with th
 - A call that changes something takes an `Idempotency-Key`: repeat it with the same key after a failure whose outcome
   you do not know, and it counts once.
 - Every error is a google.rpc.Status with one google.rpc.ErrorInfo: decide by its `reason`.
-- A field that is not in these schemas is ignored without a word. Check yours against them."""
+- A field that is not in these schemas is ignored without a word: one that is misspelt counts as absent."""
 
 _KEY: Final[Json] = {
     "name": "Idempotency-Key",
@@ -102,7 +103,14 @@ def _components(contract: model.Contract, methods: list[model.Method]) -> Json:
                 "bearerFormat": "JWT",
                 "description": "The access token of a log-in, valid for 15 minutes. The scopes that a route names must "
                 "all be in it.",
-            }
+            },
+            operations.KEY_SECURITY: {
+                "type": "apiKey",
+                "in": "header",
+                "name": keys.HEADER,
+                "description": "An API key that its user made (POST /api/gateway/keys), in place of a token and never "
+                "beside one. The scopes that a route names must all be the key's.",
+            },
         },
     }
 

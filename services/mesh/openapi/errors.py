@@ -31,13 +31,15 @@ HTTP_STATUS: Final[dict[str, int]] = {
 """google.rpc.Code -> HTTP status, as grpc_json_transcoder maps it."""
 
 TOO_LARGE: Final = "REQUEST_TOO_LARGE"
-"""Refused by Envoy before there is a gRPC call, so its HTTP status is Envoy's own: 413."""
+OF_HTTP: Final = {TOO_LARGE: 413, "VERB_NOT_ALLOWED": 405}
+"""Refused by Envoy before there is a gRPC call, so its HTTP status is HTTP's own."""
 
 _TITLES: Final = {
     400: "The request breaks a rule, or the state of things does not allow it.",
     401: "No valid access token.",
     403: "Not allowed.",
     404: "Nothing there that the caller may see.",
+    405: "The path takes other verbs.",
     409: "In conflict with what is there, or with a call at work.",
     413: "The body is too large.",
     429: "Too many calls, or too much work at once.",
@@ -52,7 +54,7 @@ _WORD: Final = re.compile(r"\b[A-Z][A-Z_]{3,}\b")
 
 def http_status(reason: model.Reason) -> int:
     """The HTTP status with which a reason reaches a REST client."""
-    return 413 if reason.name == TOO_LARGE else HTTP_STATUS[reason.code]
+    return OF_HTTP.get(reason.name) or HTTP_STATUS[reason.code]
 
 
 def by_status(contract: model.Contract, method: model.Method, *, has_fields: bool) -> dict[int, list[model.Reason]]:
@@ -123,7 +125,7 @@ def status_schema() -> dict[str, Any]:
 
 def _general(method: model.Method, *, has_fields: bool) -> Iterator[str]:
     """What the edge, the mesh and the interceptor refuse, by the method's policy."""
-    yield from ("BODY_MALFORMED", "OVERLOADED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL")
+    yield from ("REQUEST_BLOCKED", "BODY_MALFORMED", "OVERLOADED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL")
     if method.rate_limit:
         yield "RATE_LIMITED"
     if has_fields:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 SECURITY: Final = "bearerAuth"
+KEY_SECURITY: Final = "apiKey"
 _VARIABLE: Final = re.compile(r"\{([a-z_]+)\}")
 _MEDIA_TYPE: Final = re.compile(r"\b(?:application|text|image)/[a-z0-9]+(?:[.+-][a-z0-9]+)*")
 
@@ -43,9 +44,16 @@ def operation(contract: model.Contract, method: model.Method, request: Descripto
     out["responses"] = {"200": _success(method.http, response)}
     failures = errors.by_status(contract, method, has_fields=bool(request.fields))
     out["responses"] |= {str(status): errors.response(status, reasons) for status, reasons in failures.items()}
-    out["security"] = [] if method.auth is model.Auth.PUBLIC else [{SECURITY: list(method.scopes)}]
+    out["security"] = _security(method)
     out["x-paymesh-policy"] = policy(contract, method)
     return out
+
+
+def _security(method: model.Method) -> list[Json]:
+    """What a client shows: nothing, or one of these."""
+    if method.auth is model.Auth.PUBLIC:
+        return []
+    return [{scheme: list(method.scopes)} for scheme in (SECURITY, *([KEY_SECURITY] if method.api_key else []))]
 
 
 def policy(contract: model.Contract, method: model.Method) -> Json:
@@ -70,6 +78,7 @@ def policy(contract: model.Contract, method: model.Method) -> Json:
         if limit
         else None,
         "audit": method.audit,
+        "api_key": method.api_key,
     }
 
 

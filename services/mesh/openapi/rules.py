@@ -45,6 +45,8 @@ def keywords(rules: validate_pb2.FieldRules) -> dict[str, Any]:
     if kind == "string":
         formats = [name for name in _FORMATS if stated.get(name)]
         listed = {"enum": list(stated["in"])} if "in" in stated else {}
+        if "pattern" in stated and rules.ignore == validate_pb2.IGNORE_IF_ZERO_VALUE:
+            stated["pattern"] = f"^$|{stated['pattern']}"  # empty is as good as absent
         return _renamed(stated, _STRING) | ({"format": formats[0]} if formats else {}) | listed
     if kind in _WIDE:
         return _wide(stated)

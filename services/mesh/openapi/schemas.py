@@ -1,7 +1,7 @@
 """Messages and enums -> JSON Schema, in the JSON that the edge speaks (proto field names, 64-bit integers as strings).
 
-A message that is both sent and received has two schemas, since what a client may send is closed (`additionalProperties:
-false`, no UNSPECIFIED) and what it receives may grow: `MoneyInput` and `Money`.
+A message that is both sent and received has two schemas, since a client may send an integer as a number and no UNSPECIFIED,
+and receives every plain field: `MoneyInput` and `Money`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Side(StrEnum):
 
 
 _INT64: Final = {"type": "string", "format": "int64", "pattern": "^-?[0-9]{1,19}$"}
+_WIDE: Final = frozenset({"int64", "uint64"})
 _INT32: Final = {"type": "integer", "format": "int32"}
 _SCALARS: Final[dict[int, Json]] = {
     FieldDescriptor.TYPE_BOOL: {"type": "boolean"},
@@ -86,9 +87,17 @@ def of_field(field: FieldDescriptor, side: Side) -> Json:
     else:
         item = _value(field, side) | rules.keywords(rules.items(stated))
         schema = {"type": "array", "items": item} | rules.keywords(stated)
+    if side is Side.SENT and schema.get("type") == "string" and schema.get("format") in _WIDE:
+        schema |= _also_a_number(schema)
     if comment := comment_of(field.full_name):
         schema["description"] = comment
     return schema | _data_class(field, side)
+
+
+def _also_a_number(schema: Json) -> Json:
+    """A 64-bit integer may be sent as a number too; its bounds are keywords then."""
+    names = {"x-minimum": "minimum", "x-maximum": "maximum"}
+    return {"type": ["string", "integer"], **{names[key]: int(schema[key]) for key in names if key in schema}}
 
 
 def of_message(message: Descriptor, side: Side, without: frozenset[str] = NONE) -> Json:
@@ -102,7 +111,8 @@ def of_message(message: Descriptor, side: Side, without: frozenset[str] = NONE) 
     if listed := [field.name for field in fields if field.name in needed]:
         schema["required"] = listed
     if side is Side.SENT:
-        schema["additionalProperties"] = False
+        # The edge ignores what it does not know: no option of its transcoder refuses it.
+        schema["additionalProperties"] = True
         schema |= _choices(message)
     return schema
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from services.payment.audit import chains, keys, ledger, payments, rest
+from services.payment.audit import bills, chains, keys, ledger, payments, rest
 from services.payment.audit.facts import (
     OrderPayment,
     ProviderPayment,
@@ -60,6 +60,7 @@ def invariants(
     yield ledger.transactions_balance(connection, since)
     yield ledger.accounts_match(connection, since)
     yield ledger.accounts_follow_payments(connection)
+    yield bills.accounts_follow_bills(connection)
     yield payments.one_payment_per_order(connection, since)
     yield ledger.captures_booked(connection, since)
     yield ledger.refunds_booked(connection, since)

@@ -1,7 +1,16 @@
 """Rules of payments and of the ledger: pure, no I/O, clock or randomness."""
 
 from services.payment.domain.attempt import Attempt, Kind, Point, Scene
-from services.payment.domain.ledger import Account, AccountKey, Book, Entry, Posting, TrialBalanceLine, chain_hash
+from services.payment.domain.ledger import (
+    Account,
+    AccountKey,
+    Book,
+    Entry,
+    JournalLine,
+    Posting,
+    TrialBalanceLine,
+    chain_hash,
+)
 from services.payment.domain.payment import (
     KnownOrder,
     Method,
@@ -21,6 +30,7 @@ __all__ = [
     "Book",
     "Decision",
     "Entry",
+    "JournalLine",
     "Kind",
     "KnownOrder",
     "Method",

@@ -93,6 +93,21 @@ class TrialBalanceLine(NamedTuple):
     credits: int
 
 
+class JournalLine(NamedTuple):
+    """An entry as the books of a company want it: a debit is negative, amounts are minor units."""
+
+    chain_seq: int
+    transaction_id: int
+    at_ms: int
+    kind: str
+    reference_id: int
+    line: int
+    account: str
+    owner_id: int
+    currency_code: str
+    amount_minor: int
+
+
 class Book:
     """The accounts of a batch, in memory. Postings are made in sequence; the store writes each account once."""
 

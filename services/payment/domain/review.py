@@ -65,12 +65,17 @@ class Review:
         self.decision, self.proposer_id, self.proposal_note = decision, proposer_id, note
         self.decider_id, self.decision_note = 0, ""  # who turned the one before down has not seen this one
 
-    def decide(self, decider_id: int, note: str, now_ms: int, *, agree: bool) -> None:
-        """Agree, or open it again. Refuses with REVIEW_STATUS_CONFLICT, REVIEW_NEEDS_SECOND_PERSON."""
-        if self.status != states.REVIEW_PROPOSED:
+    def decide(self, decision: Decision, decider_id: int, note: str, now_ms: int, *, agree: bool) -> None:
+        """Agree to ``decision``, or open it again.
+
+        Refuses with REVIEW_STATUS_CONFLICT, REVIEW_NEEDS_SECOND_PERSON, REVIEW_PROPOSAL_CHANGED.
+        """
+        if self.status != states.REVIEW_PROPOSED or self.decision is None:
             raise self.conflict()
         if decider_id == self.proposer_id:
             raise DomainError("REVIEW_NEEDS_SECOND_PERSON", review_id=self.id)
+        if decision is not self.decision:
+            raise DomainError("REVIEW_PROPOSAL_CHANGED", review_id=self.id, decision=self.decision)
         self._enter(states.REVIEW_DECIDED if agree else states.REVIEW_OPEN, now_ms)
         self.decider_id, self.decision_note = decider_id, note
         if not agree:

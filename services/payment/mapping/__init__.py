@@ -2,7 +2,7 @@
 
 from services.payment.mapping.bills import bill, bill_difference, import_bill
 from services.payment.mapping.callbacks import acknowledgement, callback
-from services.payment.mapping.ledger import trial_balance_line
+from services.payment.mapping.ledger import ledger_export, trial_balance_line
 from services.payment.mapping.methods import (
     card_number,
     payment_method,
@@ -59,6 +59,7 @@ __all__ = [
     "event",
     "import_bill",
     "known_order",
+    "ledger_export",
     "order_cancelled",
     "order_created",
     "payment",

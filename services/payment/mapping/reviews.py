@@ -29,7 +29,8 @@ def decide_review(call: Call, request: pb.DecideReviewRequest) -> usecases.Decid
     """Read a decision."""
     key = wire.idempotency_key(call, request)
     assert key is not None
-    return usecases.DecideReview(call.caller, key, request.id, request.agree, request.note)
+    decision = _DECISION_FROM[request.decision]
+    return usecases.DecideReview(call.caller, key, request.id, decision, request.agree, request.note)
 
 
 def review(r: Review) -> review_pb2.Review:

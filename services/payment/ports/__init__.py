@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -16,6 +16,7 @@ from services.payment.domain import (
     AccountKey,
     Attempt,
     Book,
+    JournalLine,
     KnownOrder,
     Method,
     Payment,
@@ -251,6 +252,10 @@ class Store(Protocol):
 
     def trial_balance(self) -> list[TrialBalanceLine]:
         """Add up the ledger by kind of account and currency, in this order."""
+        ...
+
+    def journal(self, begin_ms: int, end_ms: int) -> Iterator[JournalLine]:
+        """Yield the ledger's entries from ``begin_ms`` until before ``end_ms`` in the order of the chain."""
         ...
 
     def payments_of_refunds(self, refund_ids: Iterable[int]) -> dict[int, int]:

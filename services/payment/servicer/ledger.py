@@ -10,13 +10,14 @@ from services.payment import mapping, usecases
 
 if TYPE_CHECKING:
     from services.payment.ports import Ports
-    from services.payment.servicer.payments import Context
+    from services.payment.servicer.payments import Context, Desk
     from services.platform.reads import ReadPool
 
 
 class Ledger(rpc.PaymentServiceServicer):
     """Sums of the ledger; a part of the servicer, at its desk."""
 
+    _desk: Desk
     _ports: Ports
     _reads: ReadPool
 
@@ -24,3 +25,8 @@ class Ledger(rpc.PaymentServiceServicer):
         """Add up the ledger."""
         lines = await self._reads.run(usecases.get_trial_balance, self._ports)
         return pb.GetTrialBalanceResponse(lines=map(mapping.trial_balance_line, lines))
+
+    async def ExportLedger(self, request: pb.ExportLedgerRequest, context: Context) -> pb.ExportLedgerResponse:
+        """Write the journal of a day; what takes longer than the caller has goes on, and is there next time."""
+        made = await self._desk.imports.run(usecases.export_ledger, self._ports, request.day)
+        return pb.ExportLedgerResponse(export=mapping.ledger_export(made))

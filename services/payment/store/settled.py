@@ -99,15 +99,21 @@ class Settlements:
         return turn(self._connection, method)
 
     def late(self, method: Method) -> list[Late]:
-        """Return what earlier bills had and the books did not, and now do; unless another bill settled it."""
+        """Return what earlier bills had and the books did not, and now do; unless another bill settled it.
+
+        The first day that had it settles it, as it stands by the last file of that day: later ones are held against that.
+        """
         d, b = bill_differences.c, bills.c
         waiting = (
-            sa.select(d.id, d.bill_id, d.line, d.kind, d.request_id, d.currency_code, d.awaits)
+            sa.select(d.id, d.bill_id, d.line, d.kind, d.request_id, d.currency_code, d.awaits, b.day)
             .join_from(bill_differences, bills, d.bill_id == b.id)
             .where(d.awaits.is_not(None), b.payment_method == str(method))
             .order_by(d.id)
         )
-        rows = {row.awaits: row for row in reversed(self._connection.execute(waiting).all())}
+        rows: dict[int, Any] = {}
+        for row in self._connection.execute(waiting):
+            if rows.setdefault(row.awaits, row).day == row.day:
+                rows[row.awaits] = row
         found = booked(self._connection, method, rows)
         names = {ref: Number(row.kind, row.request_id, row.currency_code) for ref, row in rows.items()}
         return [

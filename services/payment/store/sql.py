@@ -12,6 +12,7 @@ from services.payment import mapping, states
 from services.payment.domain import (
     Account,
     AccountKey,
+    JournalLine,
     KnownOrder,
     Payment,
     Point,
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from services.kernel.pages import Page
     from services.payment.domain import Book
     from services.payment.ports import CancelledOrder, Change
+
+
+_STREAMED = 1000
+"""Rows of a long read that are held at a time."""
 
 
 class SqlTransaction(Lifecycle, Settlements):
@@ -314,6 +319,21 @@ class SqlStore:
                 TrialBalanceLine(kind, currency, accounts, int(debit), int(credit))
                 for kind, currency, accounts, debit, credit in connection.execute(query)
             ]
+
+    def journal(self, begin_ms: int, end_ms: int) -> Iterator[JournalLine]:
+        """Yield the ledger's entries from ``begin_ms`` until before ``end_ms`` in the order of the chain."""
+        x, e, a = t.ledger_transactions.c, t.ledger_entries.c, t.accounts.c
+        query = (
+            sa.select(x.chain_seq, x.id, x.at_ms, x.kind, x.reference_id, e.line, a.kind, a.owner_id, a.currency_code,
+                      e.amount_minor)
+            .join_from(t.ledger_transactions, t.ledger_entries, e.transaction_id == x.id)
+            .join(t.accounts, e.account_id == a.id)
+            .where(x.at_ms >= begin_ms, x.at_ms < end_ms)
+            .order_by(x.chain_seq, x.id, e.line)
+            .execution_options(yield_per=_STREAMED)
+        )  # fmt: skip
+        with self._database.read() as connection, connection.execute(query) as found:
+            yield from map(JournalLine._make, found)
 
 
 def _payments(connection: sa.Connection, query: sa.Select[Any]) -> list[Payment]:

@@ -21,6 +21,7 @@ from services.payment.usecases.changes import (
     void_payments,
 )
 from services.payment.usecases.create import CreatePayment, How, create_payments
+from services.payment.usecases.exports import LedgerExport, export_ledger
 from services.payment.usecases.methods import (
     RemovePaymentMethod,
     SavePaymentMethod,
@@ -59,6 +60,7 @@ __all__ = [
     "DecideReview",
     "How",
     "ImportBill",
+    "LedgerExport",
     "OrderCancelled",
     "OrderKnown",
     "ProposeReview",
@@ -82,6 +84,7 @@ __all__ = [
     "create_payments",
     "decide_reviews",
     "due_bills",
+    "export_ledger",
     "get_balance",
     "get_payment",
     "get_refund",

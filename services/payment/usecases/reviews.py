@@ -68,11 +68,12 @@ class ProposeReview:
 
 @dataclass(frozen=True, slots=True)
 class DecideReview:
-    """Agree to what another operator proposed, or open the review again."""
+    """Agree to the ``decision`` that another operator proposed, or open the review again."""
 
     caller: Caller
     key: IdempotencyKey
     review_id: int
+    decision: Decision
     agree: bool
     note: str
 
@@ -142,10 +143,8 @@ class _Deciding(Settling):
 
     def decide(self, item: DecideReview) -> Review:
         """Decide; what was agreed to is carried out."""
-        review, actor = self._find(item.review_id), item.caller.subject
-        decision = review.decision
-        review.decide(actor, item.note, self.now_ms, agree=item.agree)
-        assert decision is not None, "a proposal says what is to be done"
+        review, actor, decision = self._find(item.review_id), item.caller.subject, item.decision
+        review.decide(decision, actor, item.note, self.now_ms, agree=item.agree)
         if item.agree:
             self._check(review, decision)
             self._carry_out(review, decision)

@@ -30,6 +30,8 @@ ROLES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
                 "config:read",
                 "config:write",
                 "inventory:write",
+                "keys:read",
+                "keys:write",
                 "ledger:read",
                 "mesh:read",
                 "mesh:write",

@@ -6,10 +6,8 @@ from typing import Any
 
 from services.user.domain import (
     Profile,
-    PublicKey,
     RefreshToken,
     Session,
-    SigningKey,
     User,
     email_key,
     username_key,
@@ -86,21 +84,3 @@ def token_row(token: RefreshToken) -> Row:
 def token_of(row: Any) -> RefreshToken:  # noqa: ANN401
     """Read a refresh token."""
     return RefreshToken(row.token_hash, row.session_id, row.user_id, row.create_ms, row.used_ms)
-
-
-def key_row(key: SigningKey) -> Row:
-    """All columns of a signing key."""
-    public = key.public
-    return {
-        "serial": key.serial,
-        "kid": public.kid,
-        "x": public.x,
-        "y": public.y,
-        "sealed": key.sealed,
-        "create_ms": key.create_ms,
-    }
-
-
-def key_of(row: Any) -> SigningKey:  # noqa: ANN401
-    """Read a signing key."""
-    return SigningKey(row.serial, PublicKey(row.kid, row.x, row.y), row.sealed, row.create_ms)

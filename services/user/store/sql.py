@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from services.platform import idempotency, outbox
+from services.platform import idempotency, outbox, signing
 from services.platform.database import Conflict, Database, for_update, insert_rows, update_rows
 from services.user import mapping
 from services.user.domain import email_key, is_email, username_key
@@ -159,15 +159,11 @@ class SqlStore:
 
     def signing_keys(self) -> list[SigningKey]:
         """Read the signing keys, the newest first."""
-        query = sa.select(t.signing_keys).order_by(t.signing_keys.c.serial.desc())
-        with self._database.read() as connection:
-            return [rows.key_of(row) for row in connection.execute(query)]
+        return signing.signing_keys(self._database, t.signing_keys)
 
     def keep_signing_key(self, key: SigningKey) -> None:
         """Store a key, unless another instance has stored one of its serial before."""
-        with self._database.write() as connection, contextlib.suppress(sa.exc.IntegrityError):
-            insert_rows(connection, t.signing_keys, [rows.key_row(key)])
-            connection.commit()
+        signing.keep_signing_key(self._database, t.signing_keys, key)
 
     def forget_sessions(self, before_ms: int, limit: int) -> int:
         """Delete sessions that expired before a time, with their tokens, at most ``limit``; returns how many."""

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from services.platform.idempotency import idempotency_table
 from services.platform.outbox import outbox_tables
+from services.platform.signing import signing_keys_table
 from services.user import states
 
 metadata = sa.MetaData()
@@ -58,17 +59,6 @@ refresh_tokens = sa.Table(
     sa.Column("used_ms", sa.BigInteger, nullable=False),
 )
 
-signing_keys = sa.Table(
-    "signing_keys",
-    metadata,
-    # The primary key is the guard: of two instances that make the first key at once, one finds serial 1 taken.
-    sa.Column("serial", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("kid", sa.String(64), nullable=False, unique=True),
-    sa.Column("x", sa.String(64), nullable=False),
-    sa.Column("y", sa.String(64), nullable=False),
-    sa.Column("sealed", sa.LargeBinary(1024), nullable=False),
-    sa.Column("create_ms", sa.BigInteger, nullable=False),
-)
-
+signing_keys = signing_keys_table(metadata)
 idempotency_keys = idempotency_table(metadata)
 outbox, relay_lease = outbox_tables(metadata)

@@ -3,6 +3,9 @@
 A rule of the linter refuses the contract without it, or a test of behaviour fails once everything is generated anew. A
 line that nobody misses is a survivor, and fails the run: give the rule, or the test, or take the line out. WORDS pick the
 lines whose place or text has all of them.
+
+With `--shown` the linter is not asked, and real Envoys show what goes wrong without a policy that it insists on: breakers,
+outliers, retries and their budget, time-outs, limits.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.cli.generate import tree
-from tests.contract.mutation.behaved import BEHAVIOURS, Copy, kind
+from tests.contract.mutation.behaved import BEHAVIOURS, SHOWN, Copy, kind
 from tests.contract.mutation.linted import Mutant, mutants, refusal, sources
 
 if TYPE_CHECKING:
@@ -25,10 +28,15 @@ if TYPE_CHECKING:
 
 def main(words: Iterable[str]) -> int:
     """Print a line for each policy line; exit code 1 when one survived."""
+    words = [*words]
+    shown = "--shown" in words
+    words = [word for word in words if word != "--shown"]
     described = tree.described()
     chosen = [mutant for mutant in mutants(described, sources()) if all(word in _line(mutant) for word in words)]
     survivors, by = [], Counter[str]()
-    for mutant, killer in _killed(described.SerializeToString(), chosen):
+    if shown:
+        chosen = [mutant for mutant in chosen if (mutant.element, kind(mutant)) in SHOWN]
+    for mutant, killer in _shown(chosen) if shown else _killed(described.SerializeToString(), chosen):
         print(f"{_line(mutant)}  {killer or 'SURVIVED'}", flush=True)
         by[killer.partition("::")[0]] += 1
         survivors += [] if killer else [mutant]
@@ -49,8 +57,24 @@ def _killed(described: bytes, chosen: list[Mutant]) -> Iterator[tuple[Mutant, st
                 left.append(mutant)
     with tempfile.TemporaryDirectory(prefix="paymesh-mutation-") as made:
         copy = Copy(Path(made))
+        _sound(copy, {test for mutant in left if kind(mutant) in BEHAVIOURS for test in copy.tests(mutant)})
         for mutant in left:
             yield mutant, copy.failing(mutant) if kind(mutant) in BEHAVIOURS else ""
+
+
+def _sound(copy: Copy, tests: set[str]) -> None:
+    """Check that nothing fails while no line is left out: else a failure would say nothing."""
+    if failed := copy.first_failure(*sorted(tests)) if tests else "":
+        sys.exit(f"{failed} fails on the contracts as they are")
+
+
+def _shown(chosen: list[Mutant]) -> Iterator[tuple[Mutant, str]]:
+    """Yield each mutant with the test of behaviour that missed the line."""
+    with tempfile.TemporaryDirectory(prefix="paymesh-mutation-") as made:
+        copy = Copy(Path(made))
+        _sound(copy, {SHOWN[mutant.element, kind(mutant)] for mutant in chosen})
+        for mutant in chosen:
+            yield mutant, copy.failing(mutant, SHOWN[mutant.element, kind(mutant)])
 
 
 def _rule(described: bytes, mutant: Mutant) -> str:

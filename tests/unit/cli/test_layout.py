@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 
 from services.cli import children
 from services.cli.folder import Folder
-from services.cli.layout import EDGE, Layout, lay_out
+from services.cli.layout import EDGE, RESERVED, Layout, lay_out
 from services.cli.preflight import _settings_of
+from services.cli.releases import BASE, Release
 from services.cli.settings import ROOMS, up_settings
 from services.payment.settings import Settings as PaymentSettings
 from services.platform.settings import PREFIX, load
@@ -120,3 +122,34 @@ def test_children_when_stopped_by_tier(layout: Layout) -> None:
     assert len(set(tiers)) == len(tiers)
     assert [spec.name for spec in specs if spec.drain] == [EDGE]
     assert all("secret" not in " ".join(spec.argv) for spec in specs)  # argv can be read by everybody
+
+
+def test_instance_that_comes_later_has_the_lowest_free_number(layout: Layout) -> None:
+    """Numbers are in ids, and unique; the others keep their places, and who is gone makes room."""
+    added, third = layout.with_instance("payment", Release("v2", (("PAYMESH_LINGER_MS", "7"),)))
+    assert (third.name, third.release.name) == ("payment-3", "v2")
+    assert set(layout.instances) < set(added.instances)
+    assert [each.name for each in added.instances if each.service in {"payment", "risk"}] == [
+        "payment-1",
+        "payment-2",
+        "payment-3",
+        "risk-1",
+    ]
+    first = added.of({"payment"})[0]
+    assert added.without(first).with_instance("payment", BASE)[1].number == 1
+    ports = [port for each in added.instances for port in (each.mesh, each.admin, each.metrics)]
+    assert len(set(ports)) == len(ports)
+
+
+def test_environ_of_a_release(layout: Layout, tmp_path: Path) -> None:
+    """Its settings beside ours; its tree is where code is found first; what makes it one of this mesh is reserved."""
+    added, made = layout.with_instance("payment", Release("v2", (("PAYMESH_LINGER_MS", "7"),), str(tmp_path)))
+    environ = added.service_environ(made, ADMIN)
+    assert environ["PAYMESH_LINGER_MS"] == "7"
+    assert environ["PYTHONPATH"].split(os.pathsep)[:2] == [str(tmp_path), str(tmp_path / "gen" / "python")]
+    plain = added.service_environ(added.of({"payment"})[0], ADMIN)
+    assert str(tmp_path) not in plain["PYTHONPATH"].split(os.pathsep)
+    own = {name for name in environ if environ[name] != plain.get(name) and name != "PYTHONPATH"} - {
+        "PAYMESH_METRICS_PORT"
+    }
+    assert own - {"PAYMESH_LINGER_MS"} <= RESERVED

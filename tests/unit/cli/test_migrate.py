@@ -33,7 +33,7 @@ def test_current_when_migrated(tmp_path: Path) -> None:
 def test_current_when_it_cannot_be_seen() -> None:
     """A database on a server is always asked by Alembic; a service without one has nothing to ask."""
     assert not is_current("order", "mysql+pymysql://order@db/order")
-    assert is_current("gateway", "sqlite:////nowhere/gateway.db")
+    assert is_current("sandbox", "sqlite:////nowhere/sandbox.db")
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,19 @@ def test_databases_when_made(tmp_path: Path) -> None:
         capture_output=True,
     )  # fmt: skip
     assert {each.stat().st_mode & 0o777 for each in tmp_path.glob("*.db*")} == {0o600}
+
+
+def test_migrate_when_another_tree_has_added_to_the_database(tmp_path: Path) -> None:
+    """A revision that is not known here stays where a release of another tree was tried; anywhere else it is a fault."""
+    url = f"sqlite:///{tmp_path}/order.db"
+    migrate_all({"order": url}, as_json=True)
+    with contextlib.closing(sqlite3.connect(tmp_path / "order.db")) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'order_9999'")
+        connection.commit()
+        with pytest.raises(Exception, match="order_9999"):
+            migrate_all({"order": url}, as_json=True)
+        migrate_all({"order": url}, as_json=True, ahead=["order"])
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("order_9999",)]
+    fresh = f"sqlite:///{tmp_path}/fresh.db"
+    migrate_all({"order": fresh}, as_json=True, ahead=["order"])
+    assert is_current("order", fresh)

@@ -217,6 +217,8 @@ async def test_edge_is_served_once_the_keys_are_known(envoys: Envoys) -> None:
     assert await envoys.snapshot(EDGE) is None
     assert await envoys.snapshot(PAYMENT) is not None
     envoys.show_keys('{"keys":[{"kty":"EC"}]}')
+    assert await envoys.snapshot(EDGE) is None, "which API keys are revoked is not known yet"
+    envoys.show_api_keys('{"keys":[]}', ())
     assert await envoys.snapshot(EDGE) is not None
 
 

@@ -104,3 +104,20 @@ def test_keys_are_asked_for_until_they_are_known_then_every_minute() -> None:
     clock.seconds += 60
     job.refresh()
     assert mesh.keys == ["k1", "k2"]
+
+
+def test_api_keys_are_read_each_time_and_kept_while_nobody_answers() -> None:
+    """What was known stays; whoever starts anew waits for it a while, and then serves the edge without any."""
+    keys, mesh, clock = FakeKeys(), FakeMesh(), FakeClock()
+    job = jobs.ApiKeysRefresh(keys, mesh, clock)
+    job.refresh()
+    assert mesh.api_keys == []
+    clock.seconds += jobs.API_KEYS_WAIT_S
+    job.refresh()
+    job.refresh()
+    assert mesh.api_keys == [('{"keys":[]}', frozenset())], "said once: it would undo what comes later"
+    keys.answer = "k1"
+    job.refresh()
+    keys.answer = ""
+    job.refresh()
+    assert mesh.api_keys[1:] == [("k1", frozenset({"7"}))]

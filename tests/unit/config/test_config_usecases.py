@@ -232,6 +232,28 @@ def test_instances_are_listed_by_page(room: Room) -> None:
         room.discovery.list_instances("", pages.Page(1, "nonsense"))
 
 
+def test_rollout_is_shown_to_the_mesh_when_it_is_set_and_after_a_restart(room: Room) -> None:
+    """The entry decides how calls are shared, for whoever comes back too; other entries share nothing."""
+    entry = SetConfig("mesh.rollout.payment", '{"weights": {"payment-1": 9, "payment-3": 1}, "to": "v2"}', 0, 7)
+    room.configuration.set_configs([SetConfig("mesh.rollouts", "many", 0, 7), entry])
+    assert room.mesh.weights == {"payment": {"payment-1": 9, "payment-3": 1}}
+    room.mesh.weights.clear()
+    room.store.rows.entries["mesh.rollout.order"] = Entry("mesh.rollout.order", "unread", 1, 7, 0)
+    room.configuration.recover()
+    assert room.mesh.weights == {"payment": {"payment-1": 9, "payment-3": 1}}
+
+
+def test_rollout_that_cannot_be_read_is_refused_and_changes_nothing(room: Room) -> None:
+    """What would poison the mesh is not stored: the weights before it hold."""
+    room.configuration.set_configs([SetConfig("mesh.rollout.payment", '{"weights": {"payment-1": 1}}', 0, 7)])
+    for poison in ("", "[]", "{}", '{"weights": {"payment-1": -1}}', '{"weights": {"payment-1": true}}'):
+        (refused,) = room.configuration.set_configs([SetConfig("mesh.rollout.payment", poison, 0, 7)])
+        assert isinstance(refused, DomainError)
+        assert refused.reason == "INVALID_ARGUMENT"
+    assert room.mesh.weights == {"payment": {"payment-1": 1}}
+    assert room.configuration.get_config("mesh.rollout.payment").version == 1
+
+
 def test_who_is_shut_out_is_shown_to_the_mesh_and_again_after_a_restart(room: Room) -> None:
     """The last of a batch counts; other entries tell the mesh nothing."""
     commands = [SetConfig(REVOKED, "payment-2", 0, 7), SetConfig(REVOKED, "payment-2 payment", 0, 7)]

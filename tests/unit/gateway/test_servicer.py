@@ -24,7 +24,9 @@ from services.gateway.domain import MeshHealth, ServiceHealth
 from services.gateway.servicer import Gateway
 from services.kernel.clock import SystemClock
 from services.platform import interceptor
+from services.platform.batcher import Batcher
 from services.platform.reads import ReadPool
+from tests.fakes.gateway import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,7 +72,8 @@ class Synchronous:
 def _answer(name: str, request: Message) -> Any:  # noqa: ANN401 - the response of whichever method
     reads = ReadPool(1)
     health = usecases.Health(FakeMesh(), SystemClock(), 5.0)
-    servicer = Synchronous(Gateway(reads, health, ContractRoutes(), DOCUMENTS))
+    keys, batcher = Keys(), Batcher({})
+    servicer = Synchronous(Gateway(reads, health, ContractRoutes(), DOCUMENTS, keys.ports, batcher))
     server = grpc_testing.server_from_dictionary({SERVICE: servicer}, grpc_testing.strict_real_time())
     rpc = server.invoke_unary_unary(SERVICE.methods_by_name[name], (), request, time.monotonic() + 5)
     response, _, code, _ = rpc.termination()

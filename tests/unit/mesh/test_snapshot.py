@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from services.contract.load import contract
-from services.mesh import filters, snapshot
+from services.mesh import filters, keys, snapshot
 from services.mesh.node import Edge, Sidecar
-from services.mesh.world import Instance, World
+from services.mesh.world import ApiKeys, Instance, World
 
 ROOT = Path(__file__).resolve().parents[3]
 EDGE = Edge("edge-1", "127.0.0.1:8443", "127.0.0.1:8444")
@@ -58,6 +58,13 @@ def test_only_the_verification_changes_when_keys_do() -> None:
     assert not _changed(_versions(SIDECAR, World()), _versions(SIDECAR, other))
 
 
+def test_only_the_refusal_of_keys_changes_when_one_is_revoked() -> None:
+    """A revocation touches no connection, and nothing but the edge."""
+    before, after = (World(api_keys=ApiKeys(revoked=frozenset(ids))) for ids in ((), {"7"}))
+    assert _changed(_versions(EDGE, before), _versions(EDGE, after)) == {(snapshot.EXTENSION, keys.REVOKED)}
+    assert not _changed(_versions(SIDECAR, before), _versions(SIDECAR, after))
+
+
 def test_only_the_identity_changes_when_the_leaf_is_renewed() -> None:
     """A certificate is a secret of its own."""
     before, after = _versions(EDGE, World()), _versions(EDGE, World(), replace(SECRETS, cert_pem="new"))
@@ -96,9 +103,11 @@ def test_snapshot_is_refused_when_a_name_leads_nowhere_or_is_taken_twice() -> No
 
 def test_a_key_that_nobody_has_stands_in_when_there_are_none() -> None:
     """Envoy takes no empty set; with this one every token is refused."""
-    provider = filters.jwt_verification(World().jwks).providers["paymesh"]
-    assert provider.local_jwks is not None
-    assert '"kid": "nobody"' in str(provider.local_jwks.inline_string)
+    providers = filters.jwt_verification(World().jwks, World().jwks).providers
+    assert providers.keys() == {"paymesh", "paymesh-keys"}
+    for provider in providers.values():
+        assert provider.local_jwks is not None
+        assert '"kid": "nobody"' in str(provider.local_jwks.inline_string)
 
 
 def test_retry_after_is_when_the_next_token_comes() -> None:
@@ -113,3 +122,23 @@ def test_retry_after_is_when_the_next_token_comes() -> None:
 def test_repr_of_secrets_shows_no_key() -> None:
     """Logs may hold a repr."""
     assert "key-text" not in repr(replace(SECRETS, key_pem="key-text"))
+
+
+def test_weights_share_the_calls_and_never_empty_a_service() -> None:
+    """An instance without a weight waits outside; when nobody with one is left, those that are there take over."""
+    both = {"risk": (TWO, ONE)}
+    assert World(both, weights={"risk": {"risk-1": 9, "risk-2": 1}}).places("risk") == (
+        replace(ONE, weight=9),
+        replace(TWO, weight=1),
+    )
+    assert World(both, weights={"risk": {"risk-1": 1}}).places("risk") == (ONE,)
+    assert World(both, weights={"risk": {"risk-1": 0, "risk-9": 5}}).places("risk") == (ONE, TWO)
+    assert World(both, weights={"order": {"risk-1": 1}}).places("risk") == (ONE, TWO)
+
+
+def test_weights_change_nothing_but_the_endpoints_of_their_service() -> None:
+    """A step of a rollout is one small resource for each caller: no route, no listener, no cluster is sent again."""
+    both = {"risk": (ONE, TWO)}
+    before = _versions(SIDECAR, World(both))
+    after = _versions(SIDECAR, World(both, weights={"risk": {"risk-1": 3, "risk-2": 1}}))
+    assert _changed(before, after) == {(snapshot.ENDPOINTS, "risk")}

@@ -256,6 +256,18 @@ def test_entry_that_is_booked_after_its_bill(shop: Shop) -> None:
     assert again.mismatch is TWICE, "it was settled by the bill that had it"
 
 
+def test_entry_that_two_files_of_its_day_had_before_the_books(shop: Shop) -> None:
+    """It is settled once, however many files of the day follow."""
+    late = charged(shop.ports, 1, 1000, NOON, status=states.PROCESSING)
+    shop.bill(line("P1", 1000, 6))
+    shop.bill(line("P1", 1000, 7))
+    assert shop.books == {"bank": -993, "fees": -7, "suspense": 1000}
+    booked_late(shop.ports, late, NEXT_NOON)
+    shop.bill(line("P1", 1000, 7), line("STRAY", 5))
+    shop.bill(line("P1", 1000, 8), line("STRAY", 5))
+    assert shop.books == {"bank": -997, "fees": -8, "suspense": 5}
+
+
 def test_refund_that_is_booked_after_its_bill(shop: Shop) -> None:
     """The other way round: what had left the bank for nothing in the books is what was owed to the provider."""
     one = charged(shop.ports, 1, 1000, NOON)
@@ -298,13 +310,26 @@ def test_refund_that_a_review_took_back_is_not_of_the_books(shop: Shop) -> None:
     assert (late.mismatch, late.payment_id, late.refund_id) == (HERE, 1, 3)
 
 
+def test_refund_that_a_review_takes_back_after_its_bill(shop: Shop) -> None:
+    """What the bill had taken for it the provider owes, until a bill says it again: then it belongs to nothing."""
+    one = charged(shop.ports, 1, 1000, NOON)
+    given_back(shop.ports, one, 3, 200, NOON)
+    _, [drift] = shop.bill(line("P1", 1000), line("R3", 150))
+    assert (drift.mismatch, shop.books) == (AMOUNT, {"bank": -850, "suspense": 50})
+    decide(shop, drift.review_id, Decision.REFUSE)
+    assert shop.books == {"clearing": -200, "bank": -850, "suspense": 50}
+    shop.bill(line("P1", 1000), line("R3", 150, -1))
+    assert shop.books == {"bank": -851, "fees": 1, "suspense": -150}
+
+
 def decide(shop: Shop, review_id: int, decision: Decision) -> None:
     """Have one operator propose, and another agree."""
     one, two = (Caller(number, frozenset({"payments:review"}), "s1", time.monotonic() + 60) for number in (8, 9))
     key = IdempotencyKey(Scope(9, "DecideReview", f"decide-{review_id}"), b"f")
     [proposed] = usecases.propose_reviews(shop.ports, [usecases.ProposeReview(one, review_id, decision, "looked")])
     assert not isinstance(proposed, DomainError)
-    [decided] = usecases.decide_reviews(shop.ports, [usecases.DecideReview(two, key, review_id, True, "so it is")])  # noqa: FBT003
+    agreed = usecases.DecideReview(two, key, review_id, decision, agree=True, note="so it is")
+    [decided] = usecases.decide_reviews(shop.ports, [agreed])
     assert isinstance(decided, bytes)
 
 

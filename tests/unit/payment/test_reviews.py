@@ -136,11 +136,14 @@ class Room:
 
     def decided(self, review: Review, actor: int = BOB, *, agree: bool = True) -> Answer:
         """Decide; returns the answer."""
-        key = self.key(actor, "DecideReview")
-        [answer] = usecases.decide_reviews(
-            self.ports, [usecases.DecideReview(caller(actor), key, review.id, agree, "I looked")]
-        )
+        [answer] = usecases.decide_reviews(self.ports, [self.decision(review, actor, agree=agree)])
         return answer
+
+    def decision(self, review: Review, actor: int = BOB, *, agree: bool = True) -> usecases.DecideReview:
+        """What decides, about what is proposed now."""
+        [now] = [r for r in self.ports.store.reviews_from(FIRST, decided=True) if r.id == review.id] or [review]
+        key = self.key(actor, "DecideReview")
+        return usecases.DecideReview(caller(actor), key, review.id, now.decision or ACCEPT, agree, "I looked")
 
     def resolve(self, review: Review, decision: Decision) -> str:
         """Anne proposes and Bob agrees; returns the reason of the first refusal."""
@@ -248,10 +251,7 @@ class TestPaymentInReview:
         made = [room.late(), room.late()]
         for _, review in made:
             assert room.propose(review, ACCEPT) == ""
-        items = [
-            usecases.DecideReview(caller(BOB), room.key(BOB, "DecideReview"), review.id, True, "yes")  # noqa: FBT003
-            for _, review in made
-        ]
+        items = [room.decision(review) for _, review in made]
         assert [why(answer) for answer in usecases.decide_reviews(room.ports, items)] == ["", "ORDER_HAS_LIVE_PAYMENT"]
         assert [room.payment(payment.id).status for payment, _ in made] == [states.SUCCESS, states.REVIEW]
 
@@ -306,10 +306,7 @@ class TestPaymentInReview:
         holds = room.say(room.begin(), taken(80))
         of_holds = room.review(holds)
         assert (room.propose(of_holds, REFUSE), room.propose(of_late, ACCEPT)) == ("", "")
-        items = [
-            usecases.DecideReview(caller(BOB), room.key(BOB, "DecideReview"), review.id, True, "yes")  # noqa: FBT003
-            for review in (of_holds, of_late)
-        ]
+        items = [room.decision(review) for review in (of_holds, of_late)]
         assert [why(answer) for answer in usecases.decide_reviews(room.ports, items)] == ["", ""]
         assert [room.payment(p.id).status for p in (holds, late)] == [states.FAILED, states.SUCCESS]
 
@@ -598,16 +595,25 @@ class TestTwoPeople:
         outcomes = usecases.propose_reviews(room.ports, both)
         assert [o.proposer_id for o in outcomes if isinstance(o, Review)] == [ANNE, BOB]
 
+    def test_proposal_that_replaced_the_one_that_was_read_is_not_agreed_to(self, room: Room) -> None:
+        """Neither agreed to nor turned down: who decides has to see it first."""
+        payment, review = room.late()
+        room.propose(review, ACCEPT)
+        read = [room.decision(review, agree=agree) for agree in (True, False)]
+        room.propose(review, REFUSE)
+        answers = usecases.decide_reviews(room.ports, read)
+        assert [why(answer) for answer in answers] == ["REVIEW_PROPOSAL_CHANGED"] * 2
+        assert room.payment(payment.id).status == states.REVIEW
+        assert room.decide(review) == ""
+        assert room.payment(payment.id).status == states.FAILED
+
     def test_review_that_is_not_there_is_not_found(self, room: Room) -> None:
         """Neither to propose nor to decide; its neighbour in the batch is decided."""
         _, review = room.late()
         none = replace(review, id=424242)
         assert room.propose(none, ACCEPT) == "REVIEW_NOT_FOUND"
         assert room.propose(review, ACCEPT) == ""
-        items = [
-            usecases.DecideReview(caller(BOB), room.key(BOB, "DecideReview"), each.id, True, "yes")  # noqa: FBT003
-            for each in (none, review, review)
-        ]
+        items = [room.decision(each) for each in (none, review, review)]
         answers = usecases.decide_reviews(room.ports, items)
         assert [why(answer) for answer in answers] == ["REVIEW_NOT_FOUND", "", "REVIEW_STATUS_CONFLICT"]
 
@@ -615,7 +621,7 @@ class TestTwoPeople:
         """Later, in the same batch, and with another body; refusals too."""
         payment, review = room.late()
         room.propose(review, ACCEPT)
-        item = usecases.DecideReview(caller(BOB), room.key(BOB, "DecideReview"), review.id, True, "yes")  # noqa: FBT003
+        item = room.decision(review)
         early = replace(item, key=room.key(ANNE, "DecideReview"), caller=caller(ANNE))
         first = usecases.decide_reviews(room.ports, [early, item, item])
         again = usecases.decide_reviews(room.ports, [early, item])

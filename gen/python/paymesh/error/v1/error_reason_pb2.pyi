@@ -27,7 +27,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INVALID_ARGUMENT: _ErrorReason.ValueType  # 1
     """A field breaks a rule of the contract; google.rpc.BadRequest lists every violation."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 2
-    """No token, or one that is not valid here or not any more."""
+    """No token, or one that is not valid here or not any more; no API key where one is taken; a token and a key at once."""
     ERROR_REASON_SESSION_REVOKED: _ErrorReason.ValueType  # 3
     """The session was ended by a log-out, a new password or an operator."""
     ERROR_REASON_SCOPE_MISSING: _ErrorReason.ValueType  # 4
@@ -62,6 +62,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A page token that this list did not give."""
     ERROR_REASON_BODY_MALFORMED: _ErrorReason.ValueType  # 19
     """The body is not JSON, or not of the shape of the request."""
+    ERROR_REASON_REQUEST_BLOCKED: _ErrorReason.ValueType  # 20
+    """The path, the query or a header has the form of an attack; refused at the edge, before anything reads it."""
+    ERROR_REASON_VERB_NOT_ALLOWED: _ErrorReason.ValueType  # 21
+    """The path is there, with other verbs."""
+    ERROR_REASON_API_KEY_REVOKED: _ErrorReason.ValueType  # 22
+    """The API key was revoked, or its time after a rotation is over."""
     ERROR_REASON_USER_NOT_FOUND: _ErrorReason.ValueType  # 101
     """No user of this id that the caller may see."""
     ERROR_REASON_USERNAME_TAKEN: _ErrorReason.ValueType  # 102
@@ -138,6 +144,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The review's state does not allow this, or its decision does not fit it."""
     ERROR_REASON_REVIEW_NEEDS_SECOND_PERSON: _ErrorReason.ValueType  # 324
     """Who proposed cannot decide."""
+    ERROR_REASON_REVIEW_PROPOSAL_CHANGED: _ErrorReason.ValueType  # 327
+    """Another decision was proposed than the one that was read."""
     ERROR_REASON_BILL_NOT_AVAILABLE: _ErrorReason.ValueType  # 325
     """The provider has no bill of this day yet, or does not answer."""
     ERROR_REASON_BILL_NOT_FOUND: _ErrorReason.ValueType  # 326
@@ -172,6 +180,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A change of CA has its order of steps."""
     ERROR_REASON_MESH_NOT_SETTLED: _ErrorReason.ValueType  # 606
     """An Envoy lacks what it was to be sent."""
+    ERROR_REASON_API_KEY_NOT_FOUND: _ErrorReason.ValueType  # 701
+    """No API key of this id that the caller may see."""
+    ERROR_REASON_API_KEY_STATUS_CONFLICT: _ErrorReason.ValueType  # 702
+    """The key is not active any more."""
+    ERROR_REASON_API_KEY_LIMIT_REACHED: _ErrorReason.ValueType  # 703
+    """The user has as many keys as may be."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Every reason with which a call can fail.
@@ -185,7 +199,7 @@ ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 ERROR_REASON_INVALID_ARGUMENT: ErrorReason.ValueType  # 1
 """A field breaks a rule of the contract; google.rpc.BadRequest lists every violation."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 2
-"""No token, or one that is not valid here or not any more."""
+"""No token, or one that is not valid here or not any more; no API key where one is taken; a token and a key at once."""
 ERROR_REASON_SESSION_REVOKED: ErrorReason.ValueType  # 3
 """The session was ended by a log-out, a new password or an operator."""
 ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 4
@@ -220,6 +234,12 @@ ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 18
 """A page token that this list did not give."""
 ERROR_REASON_BODY_MALFORMED: ErrorReason.ValueType  # 19
 """The body is not JSON, or not of the shape of the request."""
+ERROR_REASON_REQUEST_BLOCKED: ErrorReason.ValueType  # 20
+"""The path, the query or a header has the form of an attack; refused at the edge, before anything reads it."""
+ERROR_REASON_VERB_NOT_ALLOWED: ErrorReason.ValueType  # 21
+"""The path is there, with other verbs."""
+ERROR_REASON_API_KEY_REVOKED: ErrorReason.ValueType  # 22
+"""The API key was revoked, or its time after a rotation is over."""
 ERROR_REASON_USER_NOT_FOUND: ErrorReason.ValueType  # 101
 """No user of this id that the caller may see."""
 ERROR_REASON_USERNAME_TAKEN: ErrorReason.ValueType  # 102
@@ -296,6 +316,8 @@ ERROR_REASON_REVIEW_STATUS_CONFLICT: ErrorReason.ValueType  # 323
 """The review's state does not allow this, or its decision does not fit it."""
 ERROR_REASON_REVIEW_NEEDS_SECOND_PERSON: ErrorReason.ValueType  # 324
 """Who proposed cannot decide."""
+ERROR_REASON_REVIEW_PROPOSAL_CHANGED: ErrorReason.ValueType  # 327
+"""Another decision was proposed than the one that was read."""
 ERROR_REASON_BILL_NOT_AVAILABLE: ErrorReason.ValueType  # 325
 """The provider has no bill of this day yet, or does not answer."""
 ERROR_REASON_BILL_NOT_FOUND: ErrorReason.ValueType  # 326
@@ -330,4 +352,10 @@ ERROR_REASON_AUTHORITY_PHASE_CONFLICT: ErrorReason.ValueType  # 605
 """A change of CA has its order of steps."""
 ERROR_REASON_MESH_NOT_SETTLED: ErrorReason.ValueType  # 606
 """An Envoy lacks what it was to be sent."""
+ERROR_REASON_API_KEY_NOT_FOUND: ErrorReason.ValueType  # 701
+"""No API key of this id that the caller may see."""
+ERROR_REASON_API_KEY_STATUS_CONFLICT: ErrorReason.ValueType  # 702
+"""The key is not active any more."""
+ERROR_REASON_API_KEY_LIMIT_REACHED: ErrorReason.ValueType  # 703
+"""The user has as many keys as may be."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

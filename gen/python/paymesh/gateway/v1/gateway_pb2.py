@@ -22,21 +22,28 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n paymesh/gateway/v1/gateway.proto\x12\x12paymesh.gateway.v1\"\xa2\x01\n\x05Route\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04http\x18\x02 \x01(\t\x12\x0c\n\x04\x61uth\x18\x03 \x01(\t\x12\x0e\n\x06scopes\x18\x04 \x03(\t\x12\x12\n\ntimeout_ms\x18\x05 \x01(\x03\x12\x0f\n\x07retries\x18\x06 \x01(\x05\x12\x13\n\x0bidempotency\x18\x07 \x01(\t\x12\x12\n\nrate_limit\x18\x08 \x01(\t\x12\x0f\n\x07\x63\x61llers\x18\t \x03(\t\"\xbb\x01\n\x06Health\x12\x31\n\x06status\x18\x01 \x01(\x0e\x32!.paymesh.gateway.v1.Health.Status\x12\x33\n\x08services\x18\x02 \x03(\x0b\x32!.paymesh.gateway.v1.ServiceStatus\"I\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATUS_SERVING\x10\x01\x12\x13\n\x0fSTATUS_DEGRADED\x10\x02\"E\n\rServiceStatus\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0f\n\x07healthy\x18\x02 \x01(\x05\x12\x12\n\nregistered\x18\x03 \x01(\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n paymesh/gateway/v1/gateway.proto\x12\x12paymesh.gateway.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa2\x01\n\x05Route\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04http\x18\x02 \x01(\t\x12\x0c\n\x04\x61uth\x18\x03 \x01(\t\x12\x0e\n\x06scopes\x18\x04 \x03(\t\x12\x12\n\ntimeout_ms\x18\x05 \x01(\x03\x12\x0f\n\x07retries\x18\x06 \x01(\x05\x12\x13\n\x0bidempotency\x18\x07 \x01(\t\x12\x12\n\nrate_limit\x18\x08 \x01(\t\x12\x0f\n\x07\x63\x61llers\x18\t \x03(\t\"\xbb\x01\n\x06Health\x12\x31\n\x06status\x18\x01 \x01(\x0e\x32!.paymesh.gateway.v1.Health.Status\x12\x33\n\x08services\x18\x02 \x03(\x0b\x32!.paymesh.gateway.v1.ServiceStatus\"I\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATUS_SERVING\x10\x01\x12\x13\n\x0fSTATUS_DEGRADED\x10\x02\"E\n\rServiceStatus\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0f\n\x07healthy\x18\x02 \x01(\x05\x12\x12\n\nregistered\x18\x03 \x01(\x05\"\x90\x03\n\x06\x41piKey\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0f\n\x07user_id\x18\x02 \x01(\x03\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0e\n\x06scopes\x18\x04 \x03(\t\x12\x31\n\x06status\x18\x05 \x01(\x0e\x32!.paymesh.gateway.v1.ApiKey.Status\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0breplaced_by\x18\t \x01(\x03\"p\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x11\n\rSTATUS_ACTIVE\x10\x01\x12\x13\n\x0fSTATUS_RETIRING\x10\x02\x12\x12\n\x0eSTATUS_REVOKED\x10\x03\x12\x12\n\x0eSTATUS_EXPIRED\x10\x04\"b\n\tApiKeyJwk\x12\x0b\n\x03kty\x18\x01 \x01(\t\x12\x0b\n\x03\x63rv\x18\x02 \x01(\t\x12\t\n\x01x\x18\x03 \x01(\t\x12\t\n\x01y\x18\x04 \x01(\t\x12\x0b\n\x03kid\x18\x05 \x01(\t\x12\x0b\n\x03use\x18\x06 \x01(\t\x12\x0b\n\x03\x61lg\x18\x07 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'paymesh.gateway.v1.gateway_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROUTE']._serialized_start=57
-  _globals['_ROUTE']._serialized_end=219
-  _globals['_HEALTH']._serialized_start=222
-  _globals['_HEALTH']._serialized_end=409
-  _globals['_HEALTH_STATUS']._serialized_start=336
-  _globals['_HEALTH_STATUS']._serialized_end=409
-  _globals['_SERVICESTATUS']._serialized_start=411
-  _globals['_SERVICESTATUS']._serialized_end=480
+  _globals['_ROUTE']._serialized_start=90
+  _globals['_ROUTE']._serialized_end=252
+  _globals['_HEALTH']._serialized_start=255
+  _globals['_HEALTH']._serialized_end=442
+  _globals['_HEALTH_STATUS']._serialized_start=369
+  _globals['_HEALTH_STATUS']._serialized_end=442
+  _globals['_SERVICESTATUS']._serialized_start=444
+  _globals['_SERVICESTATUS']._serialized_end=513
+  _globals['_APIKEY']._serialized_start=516
+  _globals['_APIKEY']._serialized_end=916
+  _globals['_APIKEY_STATUS']._serialized_start=804
+  _globals['_APIKEY_STATUS']._serialized_end=916
+  _globals['_APIKEYJWK']._serialized_start=918
+  _globals['_APIKEYJWK']._serialized_end=1016
 # @@protoc_insertion_point(module_scope)

@@ -29,7 +29,7 @@ from paymesh.gateway.v1 import gateway_pb2 as paymesh_dot_gateway_dot_v1_dot_gat
 from paymesh.mesh.v1 import policy_pb2 as paymesh_dot_mesh_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(paymesh/gateway/v1/gateway_service.proto\x12\x12paymesh.gateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a paymesh/gateway/v1/gateway.proto\x1a\x1cpaymesh/mesh/v1/policy.proto\"\x12\n\x10GetHealthRequest\"?\n\x11GetHealthResponse\x12*\n\x06health\x18\x01 \x01(\x0b\x32\x1a.paymesh.gateway.v1.Health\"O\n\x11ListRoutesRequest\x12\x1c\n\tpage_size\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"X\n\x12ListRoutesResponse\x12)\n\x06routes\x18\x01 \x03(\x0b\x32\x19.paymesh.gateway.v1.Route\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x13\n\x11GetOpenApiRequest\"8\n\x12GetOpenApiResponse\x12\"\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\"\x13\n\x11GetApiPageRequest\"8\n\x12GetApiPageResponse\x12\"\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody2\xdb\x05\n\x0eGatewayService\x12\x97\x01\n\tGetHealth\x12$.paymesh.gateway.v1.GetHealthRequest\x1a%.paymesh.gateway.v1.GetHealthResponse\"=\xb2\xbb\x18)\x08\x01*\x02\x08\x02\x32\x07\x08\x02\x12\x03\x01\x02\x03:\r\x08\x01\x12\tIt reads.B\t\x08\xd8\x04\x12\x02\x08<\x18\x02\x82\xd3\xe4\x93\x02\n\x12\x08/healthz\x12\xb0\x01\n\nListRoutes\x12%.paymesh.gateway.v1.ListRoutesRequest\x1a&.paymesh.gateway.v1.ListRoutesResponse\"S\xb2\xbb\x18\x34\x08\x03\x12\tmesh:read*\x02\x08\x02\x32\x07\x08\x02\x12\x03\x01\x02\x03:\r\x08\x01\x12\tIt reads.B\t\x08\xd8\x04\x12\x02\x08<\x18\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/api/gateway/routes\x12\xa5\x01\n\nGetOpenApi\x12%.paymesh.gateway.v1.GetOpenApiRequest\x1a&.paymesh.gateway.v1.GetOpenApiResponse\"H\xb2\xbb\x18)\x08\x01*\x02\x08\x02\x32\x07\x08\x02\x12\x03\x01\x02\x03:\r\x08\x01\x12\tIt reads.B\t\x08\xd8\x04\x12\x02\x08<\x18\x02\x82\xd3\xe4\x93\x02\x15\x12\r/openapi.jsonb\x04\x62ody\x12\x9d\x01\n\nGetApiPage\x12%.paymesh.gateway.v1.GetApiPageRequest\x1a&.paymesh.gateway.v1.GetApiPageResponse\"@\xb2\xbb\x18)\x08\x01*\x02\x08\x02\x32\x07\x08\x02\x12\x03\x01\x02\x03:\r\x08\x01\x12\tIt reads.B\t\x08\xd8\x04\x12\x02\x08<\x18\x02\x82\xd3\xe4\x93\x02\r\x12\x05/docsb\x04\x62ody\x1a\x34\xaa\xbb\x18\x30\n\x07gateway\x12\x04\x65\x64ge \x89\x87\x03(\x01\x32\x0b\x08\x80\x02\x10\x80\x04\x18\x80\x08 \x14:\x0c\x08\x05\x12\x02\x08\x05\x1a\x02\x08\x05 2b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(paymesh/gateway/v1/gateway_service.proto\x12\x12paymesh.gateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a paymesh/gateway/v1/gateway.proto\x1a\x1cpaymesh/mesh/v1/policy.proto\"\x12\n\x10GetHealthRequest\"?\n\x11GetHealthResponse\x12*\n\x06health\x18\x01 \x01(\x0b\x32\x1a.paymesh.gateway.v1.Health\"O\n\x11ListRoutesRequest\x12\x1c\n\tpage_size\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"X\n\x12ListRoutesResponse\x12)\n\x06routes\x18\x01 \x03(\x0b\x32\x19.paymesh.gateway.v1.Route\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x13\n\x11GetOpenApiRequest\"8\n\x12GetOpenApiResponse\x12\"\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\"\x13\n\x11GetApiPageRequest\"8\n\x12GetApiPageResponse\x12\"\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\"\xd2\x01\n\x13\x43reateApiKeyRequest\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18<\x12\x31\n\x06scopes\x18\x02 \x03(\tB!\xbaH\x1e\x92\x01\x1b\x10 \x18\x01\"\x15r\x13\x18(2\x0f^[a-z]+:[a-z]+$\x12&\n\rlifetime_days\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xed\x02(\x01H\x00\x88\x01\x01\x12\x35\n\nrequest_id\x18\x04 \x01(\tB!\xbaH\x1er\x19\x32\x17^[A-Za-z0-9._:-]{8,64}$\xd8\x01\x01\x42\x10\n\x0e_lifetime_days\"U\n\x14\x43reateApiKeyResponse\x12\'\n\x03key\x18\x01 \x01(\x0b\x32\x1a.paymesh.gateway.v1.ApiKey\x12\x14\n\x06secret\x18\x02 \x01(\tB\x04\xc0\xbb\x18\x02\"j\n\x12ListApiKeysRequest\x12\x18\n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1c\n\tpage_size\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"X\n\x13ListApiKeysResponse\x12(\n\x04keys\x18\x01 \x03(\x0b\x32\x1a.paymesh.gateway.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xdb\x01\n\x13RotateApiKeyRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12*\n\x0foverlap_seconds\x18\x02 \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\x9a\x9e\x01(\x00H\x00\x88\x01\x01\x12&\n\rlifetime_days\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xed\x02(\x01H\x01\x88\x01\x01\x12\x35\n\nrequest_id\x18\x04 \x01(\tB!\xbaH\x1er\x19\x32\x17^[A-Za-z0-9._:-]{8,64}$\xd8\x01\x01\x42\x12\n\x10_overlap_secondsB\x10\n\x0e_lifetime_days\"U\n\x14RotateApiKeyResponse\x12\'\n\x03key\x18\x01 \x01(\x0b\x32\x1a.paymesh.gateway.v1.ApiKey\x12\x14\n\x06secret\x18\x02 \x01(\tB\x04\xc0\xbb\x18\x02\"*\n\x13RevokeApiKeyRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"?\n\x14RevokeApiKeyResponse\x12\'\n\x03key\x18\x01 \x01(\x0b\x32\x1a.paymesh.gateway.v1.ApiKey\"\x16\n\x14GetApiKeyJwksRequest\"N\n\x15GetApiKeyJwksResponse\x12\x35\n\x04keys\x18\x01 \x03(\x0b\x32\x1d.paymesh.gateway.v1.ApiKeyJwkB\x08\xbaH\x05\x92\x01\x02\x10\x10\"\x17\n\x15GetApiKeyTrustRequest\"d\n\x16GetApiKeyTrustResponse\x12\x35\n\x04jwks\x18\x01 \x03(\x0b\x32\x1d.paymesh.gateway.v1.ApiKeyJwkB\x08\xbaH\x05\x92\x01\x02\x10\x10\x12\x13\n\x0brevoked_ids\x18\x02 \x03(\x03\x32\xf1\x0e\n\x0eGatewayService\x12\x9d\x01\n\tGetHealth\x12$.paymesh.gateway.v1.GetHealthRequest\x1a%.paymesh.gateway.v1.GetHealthResponse\"C\xb2\xbb\x18/\x08\x01\x1a\x04\x65\x64ge*\x02\x08\x02\x32\x07\x08\x02\x12\x03\x01\x02\x03:\r\x08\x01\x12\tIt reads.B\t\x08\xd8\x04\x12\x02\x08<\x18\x02\x82\xd3\xe4\x93\x02\n\x12\x08/healthz\x12\xb8\x01\n\nListRoutes\x12%.paymesh.gateway.v1.ListRoutesRequest\x1a&.paymesh.gateway.v1.ListRoutesResponse\"[\xb2\xbb\x18<\x08\x03\x12\tmesh:read\x1a\x04\x65\x64ge*\x02\x08\x02\x32\x07\x08\x02\x12\x03\x01\x02\x03:\r\x08\x01\x12\tIt reads.B\t\x08\xd8\x04\x12\x02\x08<\x18\x01P\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/api/gateway/routes\x12\xab\x01\n\nGetOpenApi\x12%.paymesh.gateway.v1.GetOpenApiRequest\x1a&.paymesh.gateway.v1.GetOpenApiResponse\"N\xb2\xbb\x18/\x08\x01\x1a\x04\x65\x64ge*\x02\x08\x02\x32\x07\x08\x02\x12\x03\x01\x02\x03:\r\x08\x01\x12\tIt reads.B\t\x08\xd8\x04\x12\x02\x08<\x18\x02\x82\xd3\xe4\x93\x02\x15\x12\r/openapi.jsonb\x04\x62ody\x12\xa3\x01\n\nGetApiPage\x12%.paymesh.gateway.v1.GetApiPageRequest\x1a&.paymesh.gateway.v1.GetApiPageResponse\"F\xb2\xbb\x18/\x08\x01\x1a\x04\x65\x64ge*\x02\x08\x02\x32\x07\x08\x02\x12\x03\x01\x02\x03:\r\x08\x01\x12\tIt reads.B\t\x08\xd8\x04\x12\x02\x08<\x18\x02\x82\xd3\xe4\x93\x02\r\x12\x05/docsb\x04\x62ody\x12\xac\x01\n\x0c\x43reateApiKey\x12\'.paymesh.gateway.v1.CreateApiKeyRequest\x1a(.paymesh.gateway.v1.CreateApiKeyResponse\"I\xb2\xbb\x18)\x08\x02\x1a\x04\x65\x64ge\"\x02\x10\x01*\x02\x08\x03\x32\x07\x08\x01\x12\x03\x01\x02\x03:\x02\x08\x03\x42\x08\x08<\x12\x02\x08<\x18\x01H\x01\x82\xd3\xe4\x93\x02\x16\"\x11/api/gateway/keys:\x01*\x12\xd1\x01\n\x0bListApiKeys\x12&.paymesh.gateway.v1.ListApiKeysRequest\x1a\'.paymesh.gateway.v1.ListApiKeysResponse\"q\xb2\xbb\x18\x45\x08\x02\x1a\x04\x65\x64ge\"\x14\n\x07user_id\x1a\tkeys:read*\x02\x08\x02\x32\x07\x08\x02\x12\x03\x01\x02\x03:\r\x08\x01\x12\tIt reads.B\t\x08\xd8\x04\x12\x02\x08<\x18\x01\x82\xd3\xe4\x93\x02\"\x12 /api/gateway/keys/user/{user_id}\x12\xb8\x01\n\x0cRotateApiKey\x12\'.paymesh.gateway.v1.RotateApiKeyRequest\x1a(.paymesh.gateway.v1.RotateApiKeyResponse\"U\xb2\xbb\x18)\x08\x02\x1a\x04\x65\x64ge\"\x02\x10\x01*\x02\x08\x03\x32\x07\x08\x01\x12\x03\x01\x02\x03:\x02\x08\x03\x42\x08\x08<\x12\x02\x08<\x18\x01H\x01\x82\xd3\xe4\x93\x02\"\"\x1d/api/gateway/keys/{id}/rotate:\x01*\x12\xdf\x01\n\x0cRevokeApiKey\x12\'.paymesh.gateway.v1.RevokeApiKeyRequest\x1a(.paymesh.gateway.v1.RevokeApiKeyResponse\"|\x90\x02\x02\xb2\xbb\x18M\x08\x02\x1a\x04\x65\x64ge\"\x0e\x10\x01\x1a\nkeys:write*\x02\x08\x02\x32\x07\x08\x02\x12\x03\x01\x02\x03:\x1a\x08\x01\x12\x16\x41 key is revoked once.B\x08\x08<\x12\x02\x08<\x18\x01H\x01\x82\xd3\xe4\x93\x02\"\"\x1d/api/gateway/keys/{id}/revoke:\x01*\x12\xbb\x01\n\rGetApiKeyJwks\x12(.paymesh.gateway.v1.GetApiKeyJwksRequest\x1a).paymesh.gateway.v1.GetApiKeyJwksResponse\"U\xb2\xbb\x18/\x08\x01\x1a\x04\x65\x64ge*\x02\x08\x02\x32\x07\x08\x02\x12\x03\x01\x02\x03:\r\x08\x01\x12\tIt reads.B\t\x08\xd8\x04\x12\x02\x08<\x18\x02\x82\xd3\xe4\x93\x02\x1c\x12\x1a/.well-known/api-keys.json\x12\x93\x01\n\x0eGetApiKeyTrust\x12).paymesh.gateway.v1.GetApiKeyTrustRequest\x1a*.paymesh.gateway.v1.GetApiKeyTrustResponse\"*\xb2\xbb\x18&\x08\x04\x1a\x06\x63onfig*\x02\x08\x02\x32\x07\x08\x02\x12\x03\x01\x02\x03:\r\x08\x01\x12\tIt reads.\x1a<\xaa\xbb\x18\x38\n\x07gateway\x12\x04\x65\x64ge\x12\x06\x63onfig \x89\x87\x03(\x01\x32\x0b\x08\x80\x02\x10\x80\x04\x18\x80\x08 \x14:\x0c\x08\x05\x12\x02\x08\x05\x1a\x02\x08\x05 2b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,16 +40,60 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTROUTESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\006\032\004\030d(\000'
   _globals['_LISTROUTESREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTROUTESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_CREATEAPIKEYREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_CREATEAPIKEYREQUEST'].fields_by_name['name']._serialized_options = b'\272H\006r\004\020\001\030<'
+  _globals['_CREATEAPIKEYREQUEST'].fields_by_name['scopes']._loaded_options = None
+  _globals['_CREATEAPIKEYREQUEST'].fields_by_name['scopes']._serialized_options = b'\272H\036\222\001\033\020 \030\001\"\025r\023\030(2\017^[a-z]+:[a-z]+$'
+  _globals['_CREATEAPIKEYREQUEST'].fields_by_name['lifetime_days']._loaded_options = None
+  _globals['_CREATEAPIKEYREQUEST'].fields_by_name['lifetime_days']._serialized_options = b'\272H\007\032\005\030\355\002(\001'
+  _globals['_CREATEAPIKEYREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CREATEAPIKEYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\036r\0312\027^[A-Za-z0-9._:-]{8,64}$\330\001\001'
+  _globals['_CREATEAPIKEYRESPONSE'].fields_by_name['secret']._loaded_options = None
+  _globals['_CREATEAPIKEYRESPONSE'].fields_by_name['secret']._serialized_options = b'\300\273\030\002'
+  _globals['_LISTAPIKEYSREQUEST'].fields_by_name['user_id']._loaded_options = None
+  _globals['_LISTAPIKEYSREQUEST'].fields_by_name['user_id']._serialized_options = b'\272H\004\"\002 \000'
+  _globals['_LISTAPIKEYSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTAPIKEYSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\006\032\004\030d(\000'
+  _globals['_LISTAPIKEYSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTAPIKEYSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_ROTATEAPIKEYREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_ROTATEAPIKEYREQUEST'].fields_by_name['id']._serialized_options = b'\272H\004\"\002 \000'
+  _globals['_ROTATEAPIKEYREQUEST'].fields_by_name['overlap_seconds']._loaded_options = None
+  _globals['_ROTATEAPIKEYREQUEST'].fields_by_name['overlap_seconds']._serialized_options = b'\272H\t\032\007\030\200\232\236\001(\000'
+  _globals['_ROTATEAPIKEYREQUEST'].fields_by_name['lifetime_days']._loaded_options = None
+  _globals['_ROTATEAPIKEYREQUEST'].fields_by_name['lifetime_days']._serialized_options = b'\272H\007\032\005\030\355\002(\001'
+  _globals['_ROTATEAPIKEYREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_ROTATEAPIKEYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\036r\0312\027^[A-Za-z0-9._:-]{8,64}$\330\001\001'
+  _globals['_ROTATEAPIKEYRESPONSE'].fields_by_name['secret']._loaded_options = None
+  _globals['_ROTATEAPIKEYRESPONSE'].fields_by_name['secret']._serialized_options = b'\300\273\030\002'
+  _globals['_REVOKEAPIKEYREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_REVOKEAPIKEYREQUEST'].fields_by_name['id']._serialized_options = b'\272H\004\"\002 \000'
+  _globals['_GETAPIKEYJWKSRESPONSE'].fields_by_name['keys']._loaded_options = None
+  _globals['_GETAPIKEYJWKSRESPONSE'].fields_by_name['keys']._serialized_options = b'\272H\005\222\001\002\020\020'
+  _globals['_GETAPIKEYTRUSTRESPONSE'].fields_by_name['jwks']._loaded_options = None
+  _globals['_GETAPIKEYTRUSTRESPONSE'].fields_by_name['jwks']._serialized_options = b'\272H\005\222\001\002\020\020'
   _globals['_GATEWAYSERVICE']._loaded_options = None
-  _globals['_GATEWAYSERVICE']._serialized_options = b'\252\273\0300\n\007gateway\022\004edge \211\207\003(\0012\013\010\200\002\020\200\004\030\200\010 \024:\014\010\005\022\002\010\005\032\002\010\005 2'
+  _globals['_GATEWAYSERVICE']._serialized_options = b'\252\273\0308\n\007gateway\022\004edge\022\006config \211\207\003(\0012\013\010\200\002\020\200\004\030\200\010 \024:\014\010\005\022\002\010\005\032\002\010\005 2'
   _globals['_GATEWAYSERVICE'].methods_by_name['GetHealth']._loaded_options = None
-  _globals['_GATEWAYSERVICE'].methods_by_name['GetHealth']._serialized_options = b'\262\273\030)\010\001*\002\010\0022\007\010\002\022\003\001\002\003:\r\010\001\022\tIt reads.B\t\010\330\004\022\002\010<\030\002\202\323\344\223\002\n\022\010/healthz'
+  _globals['_GATEWAYSERVICE'].methods_by_name['GetHealth']._serialized_options = b'\262\273\030/\010\001\032\004edge*\002\010\0022\007\010\002\022\003\001\002\003:\r\010\001\022\tIt reads.B\t\010\330\004\022\002\010<\030\002\202\323\344\223\002\n\022\010/healthz'
   _globals['_GATEWAYSERVICE'].methods_by_name['ListRoutes']._loaded_options = None
-  _globals['_GATEWAYSERVICE'].methods_by_name['ListRoutes']._serialized_options = b'\262\273\0304\010\003\022\tmesh:read*\002\010\0022\007\010\002\022\003\001\002\003:\r\010\001\022\tIt reads.B\t\010\330\004\022\002\010<\030\001\202\323\344\223\002\025\022\023/api/gateway/routes'
+  _globals['_GATEWAYSERVICE'].methods_by_name['ListRoutes']._serialized_options = b'\262\273\030<\010\003\022\tmesh:read\032\004edge*\002\010\0022\007\010\002\022\003\001\002\003:\r\010\001\022\tIt reads.B\t\010\330\004\022\002\010<\030\001P\001\202\323\344\223\002\025\022\023/api/gateway/routes'
   _globals['_GATEWAYSERVICE'].methods_by_name['GetOpenApi']._loaded_options = None
-  _globals['_GATEWAYSERVICE'].methods_by_name['GetOpenApi']._serialized_options = b'\262\273\030)\010\001*\002\010\0022\007\010\002\022\003\001\002\003:\r\010\001\022\tIt reads.B\t\010\330\004\022\002\010<\030\002\202\323\344\223\002\025\022\r/openapi.jsonb\004body'
+  _globals['_GATEWAYSERVICE'].methods_by_name['GetOpenApi']._serialized_options = b'\262\273\030/\010\001\032\004edge*\002\010\0022\007\010\002\022\003\001\002\003:\r\010\001\022\tIt reads.B\t\010\330\004\022\002\010<\030\002\202\323\344\223\002\025\022\r/openapi.jsonb\004body'
   _globals['_GATEWAYSERVICE'].methods_by_name['GetApiPage']._loaded_options = None
-  _globals['_GATEWAYSERVICE'].methods_by_name['GetApiPage']._serialized_options = b'\262\273\030)\010\001*\002\010\0022\007\010\002\022\003\001\002\003:\r\010\001\022\tIt reads.B\t\010\330\004\022\002\010<\030\002\202\323\344\223\002\r\022\005/docsb\004body'
+  _globals['_GATEWAYSERVICE'].methods_by_name['GetApiPage']._serialized_options = b'\262\273\030/\010\001\032\004edge*\002\010\0022\007\010\002\022\003\001\002\003:\r\010\001\022\tIt reads.B\t\010\330\004\022\002\010<\030\002\202\323\344\223\002\r\022\005/docsb\004body'
+  _globals['_GATEWAYSERVICE'].methods_by_name['CreateApiKey']._loaded_options = None
+  _globals['_GATEWAYSERVICE'].methods_by_name['CreateApiKey']._serialized_options = b'\262\273\030)\010\002\032\004edge\"\002\020\001*\002\010\0032\007\010\001\022\003\001\002\003:\002\010\003B\010\010<\022\002\010<\030\001H\001\202\323\344\223\002\026\"\021/api/gateway/keys:\001*'
+  _globals['_GATEWAYSERVICE'].methods_by_name['ListApiKeys']._loaded_options = None
+  _globals['_GATEWAYSERVICE'].methods_by_name['ListApiKeys']._serialized_options = b'\262\273\030E\010\002\032\004edge\"\024\n\007user_id\032\tkeys:read*\002\010\0022\007\010\002\022\003\001\002\003:\r\010\001\022\tIt reads.B\t\010\330\004\022\002\010<\030\001\202\323\344\223\002\"\022 /api/gateway/keys/user/{user_id}'
+  _globals['_GATEWAYSERVICE'].methods_by_name['RotateApiKey']._loaded_options = None
+  _globals['_GATEWAYSERVICE'].methods_by_name['RotateApiKey']._serialized_options = b'\262\273\030)\010\002\032\004edge\"\002\020\001*\002\010\0032\007\010\001\022\003\001\002\003:\002\010\003B\010\010<\022\002\010<\030\001H\001\202\323\344\223\002\"\"\035/api/gateway/keys/{id}/rotate:\001*'
+  _globals['_GATEWAYSERVICE'].methods_by_name['RevokeApiKey']._loaded_options = None
+  _globals['_GATEWAYSERVICE'].methods_by_name['RevokeApiKey']._serialized_options = b'\220\002\002\262\273\030M\010\002\032\004edge\"\016\020\001\032\nkeys:write*\002\010\0022\007\010\002\022\003\001\002\003:\032\010\001\022\026A key is revoked once.B\010\010<\022\002\010<\030\001H\001\202\323\344\223\002\"\"\035/api/gateway/keys/{id}/revoke:\001*'
+  _globals['_GATEWAYSERVICE'].methods_by_name['GetApiKeyJwks']._loaded_options = None
+  _globals['_GATEWAYSERVICE'].methods_by_name['GetApiKeyJwks']._serialized_options = b'\262\273\030/\010\001\032\004edge*\002\010\0022\007\010\002\022\003\001\002\003:\r\010\001\022\tIt reads.B\t\010\330\004\022\002\010<\030\002\202\323\344\223\002\034\022\032/.well-known/api-keys.json'
+  _globals['_GATEWAYSERVICE'].methods_by_name['GetApiKeyTrust']._loaded_options = None
+  _globals['_GATEWAYSERVICE'].methods_by_name['GetApiKeyTrust']._serialized_options = b'\262\273\030&\010\004\032\006config*\002\010\0022\007\010\002\022\003\001\002\003:\r\010\001\022\tIt reads.'
   _globals['_GETHEALTHREQUEST']._serialized_start=214
   _globals['_GETHEALTHREQUEST']._serialized_end=232
   _globals['_GETHEALTHRESPONSE']._serialized_start=234
@@ -66,6 +110,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETAPIPAGEREQUEST']._serialized_end=568
   _globals['_GETAPIPAGERESPONSE']._serialized_start=570
   _globals['_GETAPIPAGERESPONSE']._serialized_end=626
-  _globals['_GATEWAYSERVICE']._serialized_start=629
-  _globals['_GATEWAYSERVICE']._serialized_end=1360
+  _globals['_CREATEAPIKEYREQUEST']._serialized_start=629
+  _globals['_CREATEAPIKEYREQUEST']._serialized_end=839
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=841
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=926
+  _globals['_LISTAPIKEYSREQUEST']._serialized_start=928
+  _globals['_LISTAPIKEYSREQUEST']._serialized_end=1034
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=1036
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=1124
+  _globals['_ROTATEAPIKEYREQUEST']._serialized_start=1127
+  _globals['_ROTATEAPIKEYREQUEST']._serialized_end=1346
+  _globals['_ROTATEAPIKEYRESPONSE']._serialized_start=1348
+  _globals['_ROTATEAPIKEYRESPONSE']._serialized_end=1433
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=1435
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=1477
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_start=1479
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_end=1542
+  _globals['_GETAPIKEYJWKSREQUEST']._serialized_start=1544
+  _globals['_GETAPIKEYJWKSREQUEST']._serialized_end=1566
+  _globals['_GETAPIKEYJWKSRESPONSE']._serialized_start=1568
+  _globals['_GETAPIKEYJWKSRESPONSE']._serialized_end=1646
+  _globals['_GETAPIKEYTRUSTREQUEST']._serialized_start=1648
+  _globals['_GETAPIKEYTRUSTREQUEST']._serialized_end=1671
+  _globals['_GETAPIKEYTRUSTRESPONSE']._serialized_start=1673
+  _globals['_GETAPIKEYTRUSTRESPONSE']._serialized_end=1773
+  _globals['_GATEWAYSERVICE']._serialized_start=1776
+  _globals['_GATEWAYSERVICE']._serialized_end=3681
 # @@protoc_insertion_point(module_scope)

@@ -55,6 +55,36 @@ class GatewayServiceStub(object):
                 request_serializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.GetApiPageRequest.SerializeToString,
                 response_deserializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.GetApiPageResponse.FromString,
                 _registered_method=True)
+        self.CreateApiKey = channel.unary_unary(
+                '/paymesh.gateway.v1.GatewayService/CreateApiKey',
+                request_serializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.CreateApiKeyRequest.SerializeToString,
+                response_deserializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.CreateApiKeyResponse.FromString,
+                _registered_method=True)
+        self.ListApiKeys = channel.unary_unary(
+                '/paymesh.gateway.v1.GatewayService/ListApiKeys',
+                request_serializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.ListApiKeysRequest.SerializeToString,
+                response_deserializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.ListApiKeysResponse.FromString,
+                _registered_method=True)
+        self.RotateApiKey = channel.unary_unary(
+                '/paymesh.gateway.v1.GatewayService/RotateApiKey',
+                request_serializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.RotateApiKeyRequest.SerializeToString,
+                response_deserializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.RotateApiKeyResponse.FromString,
+                _registered_method=True)
+        self.RevokeApiKey = channel.unary_unary(
+                '/paymesh.gateway.v1.GatewayService/RevokeApiKey',
+                request_serializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.RevokeApiKeyRequest.SerializeToString,
+                response_deserializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.RevokeApiKeyResponse.FromString,
+                _registered_method=True)
+        self.GetApiKeyJwks = channel.unary_unary(
+                '/paymesh.gateway.v1.GatewayService/GetApiKeyJwks',
+                request_serializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.GetApiKeyJwksRequest.SerializeToString,
+                response_deserializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.GetApiKeyJwksResponse.FromString,
+                _registered_method=True)
+        self.GetApiKeyTrust = channel.unary_unary(
+                '/paymesh.gateway.v1.GatewayService/GetApiKeyTrust',
+                request_serializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.GetApiKeyTrustRequest.SerializeToString,
+                response_deserializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.GetApiKeyTrustResponse.FromString,
+                _registered_method=True)
 
 
 class GatewayServiceServicer(object):
@@ -91,6 +121,60 @@ class GatewayServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateApiKey(self, request, context):
+        """Makes an API key of the caller, who must have logged in.
+
+        Success: the key and its secret, which is told here alone and stored nowhere. A repeat with the same idempotency key
+        gets the same key, signed again. The scopes must be the caller's own.
+        Fails with SCOPE_MISSING, API_KEY_LIMIT_REACHED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListApiKeys(self, request, context):
+        """Lists a user's API keys, newest first: one's own, or any with the scope keys:read.
+
+        Those whose time is over are listed for 30 days more. Fails with NOT_OWNER, PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateApiKey(self, request, context):
+        """Makes a key that takes the place of one of the caller's own; the old one is taken for a while more.
+
+        Success: the new key, with the name and the scopes of the old one, and its secret, which is told here alone. A repeat
+        with the same idempotency key gets the same key, signed again. The caller must still have the scopes.
+        Fails with API_KEY_NOT_FOUND, API_KEY_STATUS_CONFLICT, SCOPE_MISSING, API_KEY_LIMIT_REACHED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeApiKey(self, request, context):
+        """Revokes a key for good: one's own, or any with the scope keys:write. The edge knows within about a second.
+
+        A key that was revoked before stays so. Fails with API_KEY_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetApiKeyJwks(self, request, context):
+        """Lists the public keys that verify API keys, as a JWK set (RFC 7517). There are few: the list has no pages.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetApiKeyTrust(self, request, context):
+        """Tells config what its Envoys must know to take API keys: what verifies them, and which are revoked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GatewayServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +197,36 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.GetApiPage,
                     request_deserializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.GetApiPageRequest.FromString,
                     response_serializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.GetApiPageResponse.SerializeToString,
+            ),
+            'CreateApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateApiKey,
+                    request_deserializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.CreateApiKeyRequest.FromString,
+                    response_serializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.CreateApiKeyResponse.SerializeToString,
+            ),
+            'ListApiKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListApiKeys,
+                    request_deserializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.ListApiKeysRequest.FromString,
+                    response_serializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.ListApiKeysResponse.SerializeToString,
+            ),
+            'RotateApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateApiKey,
+                    request_deserializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.RotateApiKeyRequest.FromString,
+                    response_serializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.RotateApiKeyResponse.SerializeToString,
+            ),
+            'RevokeApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeApiKey,
+                    request_deserializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.RevokeApiKeyRequest.FromString,
+                    response_serializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.RevokeApiKeyResponse.SerializeToString,
+            ),
+            'GetApiKeyJwks': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetApiKeyJwks,
+                    request_deserializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.GetApiKeyJwksRequest.FromString,
+                    response_serializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.GetApiKeyJwksResponse.SerializeToString,
+            ),
+            'GetApiKeyTrust': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetApiKeyTrust,
+                    request_deserializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.GetApiKeyTrustRequest.FromString,
+                    response_serializer=paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.GetApiKeyTrustResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -224,6 +338,168 @@ class GatewayService(object):
             '/paymesh.gateway.v1.GatewayService/GetApiPage',
             paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.GetApiPageRequest.SerializeToString,
             paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.GetApiPageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.gateway.v1.GatewayService/CreateApiKey',
+            paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.CreateApiKeyRequest.SerializeToString,
+            paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.CreateApiKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListApiKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.gateway.v1.GatewayService/ListApiKeys',
+            paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.ListApiKeysRequest.SerializeToString,
+            paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.ListApiKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.gateway.v1.GatewayService/RotateApiKey',
+            paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.RotateApiKeyRequest.SerializeToString,
+            paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.RotateApiKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.gateway.v1.GatewayService/RevokeApiKey',
+            paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.RevokeApiKeyRequest.SerializeToString,
+            paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.RevokeApiKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetApiKeyJwks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.gateway.v1.GatewayService/GetApiKeyJwks',
+            paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.GetApiKeyJwksRequest.SerializeToString,
+            paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.GetApiKeyJwksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetApiKeyTrust(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.gateway.v1.GatewayService/GetApiKeyTrust',
+            paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.GetApiKeyTrustRequest.SerializeToString,
+            paymesh_dot_gateway_dot_v1_dot_gateway__service__pb2.GetApiKeyTrustResponse.FromString,
             options,
             channel_credentials,
             insecure,

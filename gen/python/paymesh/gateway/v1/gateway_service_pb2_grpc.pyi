@@ -44,6 +44,34 @@ class GatewayServiceStub:
     """The OpenAPI 3.1 document of the REST API."""
     GetApiPage: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.GetApiPageRequest, _gateway_service_pb2.GetApiPageResponse]
     """The OpenAPI document as a page for people; it needs nothing from the internet."""
+    CreateApiKey: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.CreateApiKeyRequest, _gateway_service_pb2.CreateApiKeyResponse]
+    """Makes an API key of the caller, who must have logged in.
+
+    Success: the key and its secret, which is told here alone and stored nowhere. A repeat with the same idempotency key
+    gets the same key, signed again. The scopes must be the caller's own.
+    Fails with SCOPE_MISSING, API_KEY_LIMIT_REACHED.
+    """
+    ListApiKeys: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.ListApiKeysRequest, _gateway_service_pb2.ListApiKeysResponse]
+    """Lists a user's API keys, newest first: one's own, or any with the scope keys:read.
+
+    Those whose time is over are listed for 30 days more. Fails with NOT_OWNER, PAGE_TOKEN_INVALID.
+    """
+    RotateApiKey: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.RotateApiKeyRequest, _gateway_service_pb2.RotateApiKeyResponse]
+    """Makes a key that takes the place of one of the caller's own; the old one is taken for a while more.
+
+    Success: the new key, with the name and the scopes of the old one, and its secret, which is told here alone. A repeat
+    with the same idempotency key gets the same key, signed again. The caller must still have the scopes.
+    Fails with API_KEY_NOT_FOUND, API_KEY_STATUS_CONFLICT, SCOPE_MISSING, API_KEY_LIMIT_REACHED.
+    """
+    RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.RevokeApiKeyRequest, _gateway_service_pb2.RevokeApiKeyResponse]
+    """Revokes a key for good: one's own, or any with the scope keys:write. The edge knows within about a second.
+
+    A key that was revoked before stays so. Fails with API_KEY_NOT_FOUND.
+    """
+    GetApiKeyJwks: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.GetApiKeyJwksRequest, _gateway_service_pb2.GetApiKeyJwksResponse]
+    """Lists the public keys that verify API keys, as a JWK set (RFC 7517). There are few: the list has no pages."""
+    GetApiKeyTrust: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.GetApiKeyTrustRequest, _gateway_service_pb2.GetApiKeyTrustResponse]
+    """Tells config what its Envoys must know to take API keys: what verifies them, and which are revoked."""
 
 @_typing.type_check_only
 class GatewayServiceAsyncStub(GatewayServiceStub):
@@ -61,6 +89,34 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """The OpenAPI 3.1 document of the REST API."""
     GetApiPage: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.GetApiPageRequest, _gateway_service_pb2.GetApiPageResponse]  # type: ignore[assignment]
     """The OpenAPI document as a page for people; it needs nothing from the internet."""
+    CreateApiKey: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.CreateApiKeyRequest, _gateway_service_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
+    """Makes an API key of the caller, who must have logged in.
+
+    Success: the key and its secret, which is told here alone and stored nowhere. A repeat with the same idempotency key
+    gets the same key, signed again. The scopes must be the caller's own.
+    Fails with SCOPE_MISSING, API_KEY_LIMIT_REACHED.
+    """
+    ListApiKeys: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.ListApiKeysRequest, _gateway_service_pb2.ListApiKeysResponse]  # type: ignore[assignment]
+    """Lists a user's API keys, newest first: one's own, or any with the scope keys:read.
+
+    Those whose time is over are listed for 30 days more. Fails with NOT_OWNER, PAGE_TOKEN_INVALID.
+    """
+    RotateApiKey: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.RotateApiKeyRequest, _gateway_service_pb2.RotateApiKeyResponse]  # type: ignore[assignment]
+    """Makes a key that takes the place of one of the caller's own; the old one is taken for a while more.
+
+    Success: the new key, with the name and the scopes of the old one, and its secret, which is told here alone. A repeat
+    with the same idempotency key gets the same key, signed again. The caller must still have the scopes.
+    Fails with API_KEY_NOT_FOUND, API_KEY_STATUS_CONFLICT, SCOPE_MISSING, API_KEY_LIMIT_REACHED.
+    """
+    RevokeApiKey: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.RevokeApiKeyRequest, _gateway_service_pb2.RevokeApiKeyResponse]  # type: ignore[assignment]
+    """Revokes a key for good: one's own, or any with the scope keys:write. The edge knows within about a second.
+
+    A key that was revoked before stays so. Fails with API_KEY_NOT_FOUND.
+    """
+    GetApiKeyJwks: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.GetApiKeyJwksRequest, _gateway_service_pb2.GetApiKeyJwksResponse]  # type: ignore[assignment]
+    """Lists the public keys that verify API keys, as a JWK set (RFC 7517). There are few: the list has no pages."""
+    GetApiKeyTrust: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.GetApiKeyTrustRequest, _gateway_service_pb2.GetApiKeyTrustResponse]  # type: ignore[assignment]
+    """Tells config what its Envoys must know to take API keys: what verifies them, and which are revoked."""
 
 class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the edge itself answers."""
@@ -99,5 +155,69 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_service_pb2.GetApiPageResponse, _abc.Awaitable[_gateway_service_pb2.GetApiPageResponse]]:
         """The OpenAPI document as a page for people; it needs nothing from the internet."""
+
+    @_abc_1.abstractmethod
+    def CreateApiKey(
+        self,
+        request: _gateway_service_pb2.CreateApiKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_service_pb2.CreateApiKeyResponse, _abc.Awaitable[_gateway_service_pb2.CreateApiKeyResponse]]:
+        """Makes an API key of the caller, who must have logged in.
+
+        Success: the key and its secret, which is told here alone and stored nowhere. A repeat with the same idempotency key
+        gets the same key, signed again. The scopes must be the caller's own.
+        Fails with SCOPE_MISSING, API_KEY_LIMIT_REACHED.
+        """
+
+    @_abc_1.abstractmethod
+    def ListApiKeys(
+        self,
+        request: _gateway_service_pb2.ListApiKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_service_pb2.ListApiKeysResponse, _abc.Awaitable[_gateway_service_pb2.ListApiKeysResponse]]:
+        """Lists a user's API keys, newest first: one's own, or any with the scope keys:read.
+
+        Those whose time is over are listed for 30 days more. Fails with NOT_OWNER, PAGE_TOKEN_INVALID.
+        """
+
+    @_abc_1.abstractmethod
+    def RotateApiKey(
+        self,
+        request: _gateway_service_pb2.RotateApiKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_service_pb2.RotateApiKeyResponse, _abc.Awaitable[_gateway_service_pb2.RotateApiKeyResponse]]:
+        """Makes a key that takes the place of one of the caller's own; the old one is taken for a while more.
+
+        Success: the new key, with the name and the scopes of the old one, and its secret, which is told here alone. A repeat
+        with the same idempotency key gets the same key, signed again. The caller must still have the scopes.
+        Fails with API_KEY_NOT_FOUND, API_KEY_STATUS_CONFLICT, SCOPE_MISSING, API_KEY_LIMIT_REACHED.
+        """
+
+    @_abc_1.abstractmethod
+    def RevokeApiKey(
+        self,
+        request: _gateway_service_pb2.RevokeApiKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_service_pb2.RevokeApiKeyResponse, _abc.Awaitable[_gateway_service_pb2.RevokeApiKeyResponse]]:
+        """Revokes a key for good: one's own, or any with the scope keys:write. The edge knows within about a second.
+
+        A key that was revoked before stays so. Fails with API_KEY_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def GetApiKeyJwks(
+        self,
+        request: _gateway_service_pb2.GetApiKeyJwksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_service_pb2.GetApiKeyJwksResponse, _abc.Awaitable[_gateway_service_pb2.GetApiKeyJwksResponse]]:
+        """Lists the public keys that verify API keys, as a JWK set (RFC 7517). There are few: the list has no pages."""
+
+    @_abc_1.abstractmethod
+    def GetApiKeyTrust(
+        self,
+        request: _gateway_service_pb2.GetApiKeyTrustRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_service_pb2.GetApiKeyTrustResponse, _abc.Awaitable[_gateway_service_pb2.GetApiKeyTrustResponse]]:
+        """Tells config what its Envoys must know to take API keys: what verifies them, and which are revoked."""
 
 def add_GatewayServiceServicer_to_server(servicer: GatewayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,25 +26,25 @@ from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpaymesh/mesh/v1/policy.proto\x12\x0fpaymesh.mesh.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\xff\x01\n\rServicePolicy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61llers\x18\x02 \x03(\t\x12\x11\n\ton_behalf\x18\x03 \x03(\t\x12\x0c\n\x04port\x18\x04 \x01(\r\x12\x36\n\x0eload_balancing\x18\x05 \x01(\x0e\x32\x1e.paymesh.mesh.v1.LoadBalancing\x12\x38\n\x0f\x63ircuit_breaker\x18\x06 \x01(\x0b\x32\x1f.paymesh.mesh.v1.CircuitBreaker\x12<\n\x11outlier_detection\x18\x07 \x01(\x0b\x32!.paymesh.mesh.v1.OutlierDetection\"r\n\x0e\x43ircuitBreaker\x12\x17\n\x0f\x63onnections_max\x18\x01 \x01(\r\x12\x13\n\x0bpending_max\x18\x02 \x01(\r\x12\x14\n\x0crequests_max\x18\x03 \x01(\r\x12\x1c\n\x14retry_budget_percent\x18\x04 \x01(\r\"\xad\x01\n\x10OutlierDetection\x12\x1c\n\x14\x63onsecutive_failures\x18\x01 \x01(\r\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rejection_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x14\x65jection_percent_max\x18\x04 \x01(\r\"\xc0\x02\n\x0cMethodPolicy\x12#\n\x04\x61uth\x18\x01 \x01(\x0e\x32\x15.paymesh.mesh.v1.Auth\x12\x0e\n\x06scopes\x18\x02 \x03(\t\x12\x0f\n\x07\x63\x61llers\x18\x03 \x03(\t\x12%\n\x05owner\x18\x04 \x01(\x0b\x32\x16.paymesh.mesh.v1.Owner\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12%\n\x05retry\x18\x06 \x01(\x0b\x32\x16.paymesh.mesh.v1.Retry\x12\x31\n\x0bidempotency\x18\x07 \x01(\x0b\x32\x1c.paymesh.mesh.v1.Idempotency\x12.\n\nrate_limit\x18\x08 \x01(\x0b\x32\x1a.paymesh.mesh.v1.RateLimit\x12\r\n\x05\x61udit\x18\t \x01(\x08\"H\n\x05Owner\x12\x0f\n\x05\x66ield\x18\x01 \x01(\tH\x00\x12\x12\n\x08resource\x18\x02 \x01(\x08H\x00\x12\x11\n\tlifted_by\x18\x03 \x01(\tB\x07\n\x05where\"?\n\x05Retry\x12\x10\n\x08\x61ttempts\x18\x01 \x01(\r\x12$\n\x02on\x18\x02 \x03(\x0e\x32\x18.paymesh.mesh.v1.RetryOn\"M\n\x0bIdempotency\x12.\n\x04mode\x18\x01 \x01(\x0e\x32 .paymesh.mesh.v1.IdempotencyMode\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x7f\n\tRateLimit\x12\x10\n\x08requests\x18\x01 \x01(\r\x12&\n\x03per\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x02\x62y\x18\x03 \x01(\x0e\x32\x1c.paymesh.mesh.v1.RateLimitBy\x12\x0e\n\x06global\x18\x04 \x01(\x08\"{\n\x0b\x45ventPolicy\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12,\n\tretention\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tconsumers\x18\x05 \x03(\t\";\n\x0bStatePolicy\x12\x0c\n\x04next\x18\x01 \x03(\t\x12\r\n\x05\x65vent\x18\x02 \x01(\t\x12\x0f\n\x07initial\x18\x03 \x01(\x08\"X\n\x0cReasonPolicy\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\n\n\x02\x65n\x18\x02 \x01(\t\x12\n\n\x02zh\x18\x03 \x01(\t\x12\x10\n\x08metadata\x18\x04 \x03(\t\x12\x10\n\x08\x62usiness\x18\x05 \x01(\x08*q\n\rLoadBalancing\x12\x1e\n\x1aLOAD_BALANCING_UNSPECIFIED\x10\x00\x12 \n\x1cLOAD_BALANCING_LEAST_REQUEST\x10\x01\x12\x1e\n\x1aLOAD_BALANCING_ROUND_ROBIN\x10\x02*`\n\x04\x41uth\x12\x14\n\x10\x41UTH_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x41UTH_PUBLIC\x10\x01\x12\r\n\tAUTH_USER\x10\x02\x12\x0f\n\x0b\x41UTH_SCOPES\x10\x03\x12\x11\n\rAUTH_INTERNAL\x10\x04*\x8c\x01\n\x0fIdempotencyMode\x12 \n\x1cIDEMPOTENCY_MODE_UNSPECIFIED\x10\x00\x12\x19\n\x15IDEMPOTENCY_MODE_NONE\x10\x01\x12\x1d\n\x19IDEMPOTENCY_MODE_OPTIONAL\x10\x02\x12\x1d\n\x19IDEMPOTENCY_MODE_REQUIRED\x10\x03*u\n\x0bRateLimitBy\x12\x1d\n\x19RATE_LIMIT_BY_UNSPECIFIED\x10\x00\x12\x16\n\x12RATE_LIMIT_BY_USER\x10\x01\x12\x14\n\x10RATE_LIMIT_BY_IP\x10\x02\x12\x19\n\x15RATE_LIMIT_BY_API_KEY\x10\x03*x\n\x07RetryOn\x12\x18\n\x14RETRY_ON_UNSPECIFIED\x10\x00\x12\x1c\n\x18RETRY_ON_CONNECT_FAILURE\x10\x01\x12\x1b\n\x17RETRY_ON_REFUSED_STREAM\x10\x02\x12\x18\n\x14RETRY_ON_UNAVAILABLE\x10\x03*z\n\tDataClass\x12\x1a\n\x16\x44\x41TA_CLASS_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x44\x41TA_CLASS_PII\x10\x01\x12\x15\n\x11\x44\x41TA_CLASS_SECRET\x10\x02\x12\x12\n\x0e\x44\x41TA_CLASS_PAN\x10\x03\x12\x12\n\x0e\x44\x41TA_CLASS_CVV\x10\x04:R\n\x07service\x12\x1f.google.protobuf.ServiceOptions\x18\xb5\x87\x03 \x01(\x0b\x32\x1e.paymesh.mesh.v1.ServicePolicy:O\n\x06method\x12\x1e.google.protobuf.MethodOptions\x18\xb6\x87\x03 \x01(\x0b\x32\x1d.paymesh.mesh.v1.MethodPolicy:N\n\x05\x65vent\x12\x1f.google.protobuf.MessageOptions\x18\xb7\x87\x03 \x01(\x0b\x32\x1c.paymesh.mesh.v1.EventPolicy:O\n\ndata_class\x12\x1d.google.protobuf.FieldOptions\x18\xb8\x87\x03 \x01(\x0e\x32\x1a.paymesh.mesh.v1.DataClass:P\n\x05state\x12!.google.protobuf.EnumValueOptions\x18\xb9\x87\x03 \x01(\x0b\x32\x1c.paymesh.mesh.v1.StatePolicy:R\n\x06reason\x12!.google.protobuf.EnumValueOptions\x18\xba\x87\x03 \x01(\x0b\x32\x1d.paymesh.mesh.v1.ReasonPolicyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpaymesh/mesh/v1/policy.proto\x12\x0fpaymesh.mesh.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\xff\x01\n\rServicePolicy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61llers\x18\x02 \x03(\t\x12\x11\n\ton_behalf\x18\x03 \x03(\t\x12\x0c\n\x04port\x18\x04 \x01(\r\x12\x36\n\x0eload_balancing\x18\x05 \x01(\x0e\x32\x1e.paymesh.mesh.v1.LoadBalancing\x12\x38\n\x0f\x63ircuit_breaker\x18\x06 \x01(\x0b\x32\x1f.paymesh.mesh.v1.CircuitBreaker\x12<\n\x11outlier_detection\x18\x07 \x01(\x0b\x32!.paymesh.mesh.v1.OutlierDetection\"r\n\x0e\x43ircuitBreaker\x12\x17\n\x0f\x63onnections_max\x18\x01 \x01(\r\x12\x13\n\x0bpending_max\x18\x02 \x01(\r\x12\x14\n\x0crequests_max\x18\x03 \x01(\r\x12\x1c\n\x14retry_budget_percent\x18\x04 \x01(\r\"\xad\x01\n\x10OutlierDetection\x12\x1c\n\x14\x63onsecutive_failures\x18\x01 \x01(\r\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rejection_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x14\x65jection_percent_max\x18\x04 \x01(\r\"\xd1\x02\n\x0cMethodPolicy\x12#\n\x04\x61uth\x18\x01 \x01(\x0e\x32\x15.paymesh.mesh.v1.Auth\x12\x0e\n\x06scopes\x18\x02 \x03(\t\x12\x0f\n\x07\x63\x61llers\x18\x03 \x03(\t\x12%\n\x05owner\x18\x04 \x01(\x0b\x32\x16.paymesh.mesh.v1.Owner\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12%\n\x05retry\x18\x06 \x01(\x0b\x32\x16.paymesh.mesh.v1.Retry\x12\x31\n\x0bidempotency\x18\x07 \x01(\x0b\x32\x1c.paymesh.mesh.v1.Idempotency\x12.\n\nrate_limit\x18\x08 \x01(\x0b\x32\x1a.paymesh.mesh.v1.RateLimit\x12\r\n\x05\x61udit\x18\t \x01(\x08\x12\x0f\n\x07\x61pi_key\x18\n \x01(\x08\"H\n\x05Owner\x12\x0f\n\x05\x66ield\x18\x01 \x01(\tH\x00\x12\x12\n\x08resource\x18\x02 \x01(\x08H\x00\x12\x11\n\tlifted_by\x18\x03 \x01(\tB\x07\n\x05where\"?\n\x05Retry\x12\x10\n\x08\x61ttempts\x18\x01 \x01(\r\x12$\n\x02on\x18\x02 \x03(\x0e\x32\x18.paymesh.mesh.v1.RetryOn\"M\n\x0bIdempotency\x12.\n\x04mode\x18\x01 \x01(\x0e\x32 .paymesh.mesh.v1.IdempotencyMode\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x7f\n\tRateLimit\x12\x10\n\x08requests\x18\x01 \x01(\r\x12&\n\x03per\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x02\x62y\x18\x03 \x01(\x0e\x32\x1c.paymesh.mesh.v1.RateLimitBy\x12\x0e\n\x06global\x18\x04 \x01(\x08\"{\n\x0b\x45ventPolicy\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12,\n\tretention\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tconsumers\x18\x05 \x03(\t\";\n\x0bStatePolicy\x12\x0c\n\x04next\x18\x01 \x03(\t\x12\r\n\x05\x65vent\x18\x02 \x01(\t\x12\x0f\n\x07initial\x18\x03 \x01(\x08\"X\n\x0cReasonPolicy\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\n\n\x02\x65n\x18\x02 \x01(\t\x12\n\n\x02zh\x18\x03 \x01(\t\x12\x10\n\x08metadata\x18\x04 \x03(\t\x12\x10\n\x08\x62usiness\x18\x05 \x01(\x08*q\n\rLoadBalancing\x12\x1e\n\x1aLOAD_BALANCING_UNSPECIFIED\x10\x00\x12 \n\x1cLOAD_BALANCING_LEAST_REQUEST\x10\x01\x12\x1e\n\x1aLOAD_BALANCING_ROUND_ROBIN\x10\x02*`\n\x04\x41uth\x12\x14\n\x10\x41UTH_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x41UTH_PUBLIC\x10\x01\x12\r\n\tAUTH_USER\x10\x02\x12\x0f\n\x0b\x41UTH_SCOPES\x10\x03\x12\x11\n\rAUTH_INTERNAL\x10\x04*\x8c\x01\n\x0fIdempotencyMode\x12 \n\x1cIDEMPOTENCY_MODE_UNSPECIFIED\x10\x00\x12\x19\n\x15IDEMPOTENCY_MODE_NONE\x10\x01\x12\x1d\n\x19IDEMPOTENCY_MODE_OPTIONAL\x10\x02\x12\x1d\n\x19IDEMPOTENCY_MODE_REQUIRED\x10\x03*u\n\x0bRateLimitBy\x12\x1d\n\x19RATE_LIMIT_BY_UNSPECIFIED\x10\x00\x12\x16\n\x12RATE_LIMIT_BY_USER\x10\x01\x12\x14\n\x10RATE_LIMIT_BY_IP\x10\x02\x12\x19\n\x15RATE_LIMIT_BY_API_KEY\x10\x03*x\n\x07RetryOn\x12\x18\n\x14RETRY_ON_UNSPECIFIED\x10\x00\x12\x1c\n\x18RETRY_ON_CONNECT_FAILURE\x10\x01\x12\x1b\n\x17RETRY_ON_REFUSED_STREAM\x10\x02\x12\x18\n\x14RETRY_ON_UNAVAILABLE\x10\x03*z\n\tDataClass\x12\x1a\n\x16\x44\x41TA_CLASS_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x44\x41TA_CLASS_PII\x10\x01\x12\x15\n\x11\x44\x41TA_CLASS_SECRET\x10\x02\x12\x12\n\x0e\x44\x41TA_CLASS_PAN\x10\x03\x12\x12\n\x0e\x44\x41TA_CLASS_CVV\x10\x04:R\n\x07service\x12\x1f.google.protobuf.ServiceOptions\x18\xb5\x87\x03 \x01(\x0b\x32\x1e.paymesh.mesh.v1.ServicePolicy:O\n\x06method\x12\x1e.google.protobuf.MethodOptions\x18\xb6\x87\x03 \x01(\x0b\x32\x1d.paymesh.mesh.v1.MethodPolicy:N\n\x05\x65vent\x12\x1f.google.protobuf.MessageOptions\x18\xb7\x87\x03 \x01(\x0b\x32\x1c.paymesh.mesh.v1.EventPolicy:O\n\ndata_class\x12\x1d.google.protobuf.FieldOptions\x18\xb8\x87\x03 \x01(\x0e\x32\x1a.paymesh.mesh.v1.DataClass:P\n\x05state\x12!.google.protobuf.EnumValueOptions\x18\xb9\x87\x03 \x01(\x0b\x32\x1c.paymesh.mesh.v1.StatePolicy:R\n\x06reason\x12!.google.protobuf.EnumValueOptions\x18\xba\x87\x03 \x01(\x0b\x32\x1d.paymesh.mesh.v1.ReasonPolicyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'paymesh.mesh.v1.policy_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LOADBALANCING']._serialized_start=1611
-  _globals['_LOADBALANCING']._serialized_end=1724
-  _globals['_AUTH']._serialized_start=1726
-  _globals['_AUTH']._serialized_end=1822
-  _globals['_IDEMPOTENCYMODE']._serialized_start=1825
-  _globals['_IDEMPOTENCYMODE']._serialized_end=1965
-  _globals['_RATELIMITBY']._serialized_start=1967
-  _globals['_RATELIMITBY']._serialized_end=2084
-  _globals['_RETRYON']._serialized_start=2086
-  _globals['_RETRYON']._serialized_end=2206
-  _globals['_DATACLASS']._serialized_start=2208
-  _globals['_DATACLASS']._serialized_end=2330
+  _globals['_LOADBALANCING']._serialized_start=1628
+  _globals['_LOADBALANCING']._serialized_end=1741
+  _globals['_AUTH']._serialized_start=1743
+  _globals['_AUTH']._serialized_end=1839
+  _globals['_IDEMPOTENCYMODE']._serialized_start=1842
+  _globals['_IDEMPOTENCYMODE']._serialized_end=1982
+  _globals['_RATELIMITBY']._serialized_start=1984
+  _globals['_RATELIMITBY']._serialized_end=2101
+  _globals['_RETRYON']._serialized_start=2103
+  _globals['_RETRYON']._serialized_end=2223
+  _globals['_DATACLASS']._serialized_start=2225
+  _globals['_DATACLASS']._serialized_end=2347
   _globals['_SERVICEPOLICY']._serialized_start=116
   _globals['_SERVICEPOLICY']._serialized_end=371
   _globals['_CIRCUITBREAKER']._serialized_start=373
@@ -52,19 +52,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OUTLIERDETECTION']._serialized_start=490
   _globals['_OUTLIERDETECTION']._serialized_end=663
   _globals['_METHODPOLICY']._serialized_start=666
-  _globals['_METHODPOLICY']._serialized_end=986
-  _globals['_OWNER']._serialized_start=988
-  _globals['_OWNER']._serialized_end=1060
-  _globals['_RETRY']._serialized_start=1062
-  _globals['_RETRY']._serialized_end=1125
-  _globals['_IDEMPOTENCY']._serialized_start=1127
-  _globals['_IDEMPOTENCY']._serialized_end=1204
-  _globals['_RATELIMIT']._serialized_start=1206
-  _globals['_RATELIMIT']._serialized_end=1333
-  _globals['_EVENTPOLICY']._serialized_start=1335
-  _globals['_EVENTPOLICY']._serialized_end=1458
-  _globals['_STATEPOLICY']._serialized_start=1460
-  _globals['_STATEPOLICY']._serialized_end=1519
-  _globals['_REASONPOLICY']._serialized_start=1521
-  _globals['_REASONPOLICY']._serialized_end=1609
+  _globals['_METHODPOLICY']._serialized_end=1003
+  _globals['_OWNER']._serialized_start=1005
+  _globals['_OWNER']._serialized_end=1077
+  _globals['_RETRY']._serialized_start=1079
+  _globals['_RETRY']._serialized_end=1142
+  _globals['_IDEMPOTENCY']._serialized_start=1144
+  _globals['_IDEMPOTENCY']._serialized_end=1221
+  _globals['_RATELIMIT']._serialized_start=1223
+  _globals['_RATELIMIT']._serialized_end=1350
+  _globals['_EVENTPOLICY']._serialized_start=1352
+  _globals['_EVENTPOLICY']._serialized_end=1475
+  _globals['_STATEPOLICY']._serialized_start=1477
+  _globals['_STATEPOLICY']._serialized_end=1536
+  _globals['_REASONPOLICY']._serialized_start=1538
+  _globals['_REASONPOLICY']._serialized_end=1626
 # @@protoc_insertion_point(module_scope)

@@ -119,11 +119,11 @@ class _RateLimitByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RateLimit
     RATE_LIMIT_BY_UNSPECIFIED: _RateLimitBy.ValueType  # 0
     """Not stated: the linter refuses it."""
     RATE_LIMIT_BY_USER: _RateLimitBy.ValueType  # 1
-    """The subject of the token."""
+    """The user, whatever shows who it is: the calls of all his API keys count together with those of his sessions."""
     RATE_LIMIT_BY_IP: _RateLimitBy.ValueType  # 2
     """The address that the edge sees."""
     RATE_LIMIT_BY_API_KEY: _RateLimitBy.ValueType  # 3
-    """The API key."""
+    """The API key, each by itself; a call that shows a user's token counts by the user. For a method with `api_key`."""
 
 class RateLimitBy(_RateLimitBy, metaclass=_RateLimitByEnumTypeWrapper):
     """What a rate limit counts by."""
@@ -131,11 +131,11 @@ class RateLimitBy(_RateLimitBy, metaclass=_RateLimitByEnumTypeWrapper):
 RATE_LIMIT_BY_UNSPECIFIED: RateLimitBy.ValueType  # 0
 """Not stated: the linter refuses it."""
 RATE_LIMIT_BY_USER: RateLimitBy.ValueType  # 1
-"""The subject of the token."""
+"""The user, whatever shows who it is: the calls of all his API keys count together with those of his sessions."""
 RATE_LIMIT_BY_IP: RateLimitBy.ValueType  # 2
 """The address that the edge sees."""
 RATE_LIMIT_BY_API_KEY: RateLimitBy.ValueType  # 3
-"""The API key."""
+"""The API key, each by itself; a call that shows a user's token counts by the user. For a method with `api_key`."""
 Global___RateLimitBy: _TypeAlias = RateLimitBy  # noqa: Y015
 
 class _RetryOn:
@@ -273,7 +273,7 @@ class CircuitBreaker(_message.Message):
     requests_max: _builtins.int
     """Requests in flight at most."""
     retry_budget_percent: _builtins.int
-    """Retries in flight at most, in percent of the requests in flight."""
+    """Retries in flight at most, in percent of the requests in flight that are none: what a storm adds to the load."""
     def __init__(
         self,
         *,
@@ -343,10 +343,15 @@ class MethodPolicy(_message.Message):
     IDEMPOTENCY_FIELD_NUMBER: _builtins.int
     RATE_LIMIT_FIELD_NUMBER: _builtins.int
     AUDIT_FIELD_NUMBER: _builtins.int
+    API_KEY_FIELD_NUMBER: _builtins.int
     auth: Global___Auth.ValueType
     """Who may call it."""
     audit: _builtins.bool
     """Whether the call is written to the audit trail."""
+    api_key: _builtins.bool
+    """Whether it takes an API key (header `x-api-key`) in place of a user's token; with `AUTH_USER` and `AUTH_SCOPES`.
+    The key is its owner, with the scopes of the key alone.
+    """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Scopes that the token must carry, with `AUTH_SCOPES`."""
@@ -387,10 +392,11 @@ class MethodPolicy(_message.Message):
         idempotency: Global___Idempotency | None = ...,
         rate_limit: Global___RateLimit | None = ...,
         audit: _builtins.bool = ...,
+        api_key: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["idempotency", b"idempotency", "owner", b"owner", "rate_limit", b"rate_limit", "retry", b"retry", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "auth", b"auth", "callers", b"callers", "idempotency", b"idempotency", "owner", b"owner", "rate_limit", b"rate_limit", "retry", b"retry", "scopes", b"scopes", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "audit", b"audit", "auth", b"auth", "callers", b"callers", "idempotency", b"idempotency", "owner", b"owner", "rate_limit", b"rate_limit", "retry", b"retry", "scopes", b"scopes", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

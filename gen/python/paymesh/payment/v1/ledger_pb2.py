@@ -25,13 +25,15 @@ _sym_db = _symbol_database.Default()
 from paymesh.type.v1 import money_pb2 as paymesh_dot_type_dot_v1_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpaymesh/payment/v1/ledger.proto\x12\x12paymesh.payment.v1\x1a\x1bpaymesh/type/v1/money.proto\"\x83\x01\n\x10TrialBalanceLine\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63\x63ounts\x18\x02 \x01(\x03\x12&\n\x06\x64\x65\x62its\x18\x03 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12\'\n\x07\x63redits\x18\x04 \x01(\x0b\x32\x16.paymesh.type.v1.Moneyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpaymesh/payment/v1/ledger.proto\x12\x12paymesh.payment.v1\x1a\x1bpaymesh/type/v1/money.proto\"<\n\x0cLedgerExport\x12\x0b\n\x03\x64\x61y\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x0f\n\x07\x65ntries\x18\x03 \x01(\x03\"\x83\x01\n\x10TrialBalanceLine\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63\x63ounts\x18\x02 \x01(\x03\x12&\n\x06\x64\x65\x62its\x18\x03 \x01(\x0b\x32\x16.paymesh.type.v1.Money\x12\'\n\x07\x63redits\x18\x04 \x01(\x0b\x32\x16.paymesh.type.v1.Moneyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'paymesh.payment.v1.ledger_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TRIALBALANCELINE']._serialized_start=85
-  _globals['_TRIALBALANCELINE']._serialized_end=216
+  _globals['_LEDGEREXPORT']._serialized_start=84
+  _globals['_LEDGEREXPORT']._serialized_end=144
+  _globals['_TRIALBALANCELINE']._serialized_start=147
+  _globals['_TRIALBALANCELINE']._serialized_end=278
 # @@protoc_insertion_point(module_scope)

@@ -18,6 +18,39 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class LedgerExport(_message.Message):
+    """The journal of a day, kept in the file store."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAY_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    day: _builtins.str
+    """The day, YYYY-MM-DD, in UTC."""
+    sha256: _builtins.str
+    """SHA-256 of the file, hexadecimal: its name in the file store. It is gzip of CSV, a line per ledger entry in the order
+    of the chain: chain_seq, transaction_id, time, kind, reference_id, line, account, owner_id, currency_code, amount_minor
+    (a debit is negative).
+    """
+    entries: _builtins.int
+    """Entries of the day."""
+    def __init__(
+        self,
+        *,
+        day: _builtins.str = ...,
+        sha256: _builtins.str = ...,
+        entries: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["day", b"day", "entries", b"entries", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LedgerExport: _TypeAlias = LedgerExport  # noqa: Y015
+
+@_typing.final
 class TrialBalanceLine(_message.Message):
     """One line of the trial balance: all accounts of a kind in one currency."""
 

@@ -864,6 +864,52 @@ class GetTrialBalanceResponse(_message.Message):
 Global___GetTrialBalanceResponse: _TypeAlias = GetTrialBalanceResponse  # noqa: Y015
 
 @_typing.final
+class ExportLedgerRequest(_message.Message):
+    """Request of ExportLedger."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAY_FIELD_NUMBER: _builtins.int
+    day: _builtins.str
+    """The day, YYYY-MM-DD, in UTC."""
+    def __init__(
+        self,
+        *,
+        day: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["day", b"day"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportLedgerRequest: _TypeAlias = ExportLedgerRequest  # noqa: Y015
+
+@_typing.final
+class ExportLedgerResponse(_message.Message):
+    """Response of ExportLedger."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPORT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def export(self) -> _ledger_pb2.LedgerExport:
+        """The file."""
+
+    def __init__(
+        self,
+        *,
+        export: _ledger_pb2.LedgerExport | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["export", b"export"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["export", b"export"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportLedgerResponse: _TypeAlias = ExportLedgerResponse  # noqa: Y015
+
+@_typing.final
 class SavePaymentMethodRequest(_message.Message):
     """Request of SavePaymentMethod."""
 
@@ -1184,6 +1230,7 @@ class DecideReviewRequest(_message.Message):
     AGREE_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Id of the review."""
     agree: _builtins.bool
@@ -1192,6 +1239,8 @@ class DecideReviewRequest(_message.Message):
     """On what grounds."""
     request_id: _builtins.str
     """The idempotency key, where the header is not sent."""
+    decision: _review_pb2.Review.Decision.ValueType
+    """What was proposed, as it was read: nobody agrees to another proposal that replaced it meanwhile."""
     def __init__(
         self,
         *,
@@ -1199,10 +1248,11 @@ class DecideReviewRequest(_message.Message):
         agree: _builtins.bool | None = ...,
         note: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        decision: _review_pb2.Review.Decision.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_agree", b"_agree", "agree", b"agree"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agree", b"_agree", "agree", b"agree", "id", b"id", "note", b"note", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agree", b"_agree", "agree", b"agree", "decision", b"decision", "id", b"id", "note", b"note", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__agree: _TypeAlias = _typing.Literal["agree"]  # noqa: Y015
     _WhichOneofArgType__agree: _TypeAlias = _typing.Literal["_agree", b"_agree"]  # noqa: Y015

@@ -110,6 +110,11 @@ class PaymentServiceStub(object):
                 request_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.GetTrialBalanceRequest.SerializeToString,
                 response_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.GetTrialBalanceResponse.FromString,
                 _registered_method=True)
+        self.ExportLedger = channel.unary_unary(
+                '/paymesh.payment.v1.PaymentService/ExportLedger',
+                request_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ExportLedgerRequest.SerializeToString,
+                response_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ExportLedgerResponse.FromString,
+                _registered_method=True)
         self.SavePaymentMethod = channel.unary_unary(
                 '/paymesh.payment.v1.PaymentService/SavePaymentMethod',
                 request_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.SavePaymentMethodRequest.SerializeToString,
@@ -319,6 +324,15 @@ class PaymentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportLedger(self, request, context):
+        """Writes the ledger's entries of a day, for the books of a company, into the file store.
+
+        The same day again makes the same file. A day that is not over, by 10 minutes, fails with INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SavePaymentMethod(self, request, context):
         """Keeps a card of one's own: its number goes into the vault, and what is kept elsewhere is a token.
 
@@ -377,8 +391,9 @@ class PaymentServiceServicer(object):
     def DecideReview(self, request, context):
         """Agrees to a proposal, which is then carried out, or turns it down, which opens the review again.
 
-        Fails with REVIEW_NOT_FOUND, REVIEW_STATUS_CONFLICT, REVIEW_NEEDS_SECOND_PERSON, ORDER_HAS_LIVE_PAYMENT (its money can
-        only be given back), BALANCE_LIMIT_EXCEEDED. A repeat with the same idempotency key gets the first answer, byte for byte.
+        Fails with REVIEW_NOT_FOUND, REVIEW_STATUS_CONFLICT, REVIEW_NEEDS_SECOND_PERSON, REVIEW_PROPOSAL_CHANGED,
+        ORDER_HAS_LIVE_PAYMENT (its money can only be given back), BALANCE_LIMIT_EXCEEDED. A repeat with the same idempotency
+        key gets the first answer, byte for byte.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -488,6 +503,11 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.GetTrialBalance,
                     request_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.GetTrialBalanceRequest.FromString,
                     response_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.GetTrialBalanceResponse.SerializeToString,
+            ),
+            'ExportLedger': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportLedger,
+                    request_deserializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ExportLedgerRequest.FromString,
+                    response_serializer=paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ExportLedgerResponse.SerializeToString,
             ),
             'SavePaymentMethod': grpc.unary_unary_rpc_method_handler(
                     servicer.SavePaymentMethod,
@@ -946,6 +966,33 @@ class PaymentService(object):
             '/paymesh.payment.v1.PaymentService/GetTrialBalance',
             paymesh_dot_payment_dot_v1_dot_payment__service__pb2.GetTrialBalanceRequest.SerializeToString,
             paymesh_dot_payment_dot_v1_dot_payment__service__pb2.GetTrialBalanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportLedger(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paymesh.payment.v1.PaymentService/ExportLedger',
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ExportLedgerRequest.SerializeToString,
+            paymesh_dot_payment_dot_v1_dot_payment__service__pb2.ExportLedgerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -126,6 +126,11 @@ class PaymentServiceStub:
 
     Never fails by itself.
     """
+    ExportLedger: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ExportLedgerRequest, _payment_service_pb2.ExportLedgerResponse]
+    """Writes the ledger's entries of a day, for the books of a company, into the file store.
+
+    The same day again makes the same file. A day that is not over, by 10 minutes, fails with INVALID_ARGUMENT.
+    """
     SavePaymentMethod: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.SavePaymentMethodRequest, _payment_service_pb2.SavePaymentMethodResponse]
     """Keeps a card of one's own: its number goes into the vault, and what is kept elsewhere is a token.
 
@@ -160,8 +165,9 @@ class PaymentServiceStub:
     DecideReview: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.DecideReviewRequest, _payment_service_pb2.DecideReviewResponse]
     """Agrees to a proposal, which is then carried out, or turns it down, which opens the review again.
 
-    Fails with REVIEW_NOT_FOUND, REVIEW_STATUS_CONFLICT, REVIEW_NEEDS_SECOND_PERSON, ORDER_HAS_LIVE_PAYMENT (its money can
-    only be given back), BALANCE_LIMIT_EXCEEDED. A repeat with the same idempotency key gets the first answer, byte for byte.
+    Fails with REVIEW_NOT_FOUND, REVIEW_STATUS_CONFLICT, REVIEW_NEEDS_SECOND_PERSON, REVIEW_PROPOSAL_CHANGED,
+    ORDER_HAS_LIVE_PAYMENT (its money can only be given back), BALANCE_LIMIT_EXCEEDED. A repeat with the same idempotency
+    key gets the first answer, byte for byte.
     """
     ImportBill: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ImportBillRequest, _payment_service_pb2.ImportBillResponse]
     """Fetches a provider's bill of a day, matches it with the books, and books its settlement, its fees and corrections.
@@ -277,6 +283,11 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
 
     Never fails by itself.
     """
+    ExportLedger: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ExportLedgerRequest, _payment_service_pb2.ExportLedgerResponse]  # type: ignore[assignment]
+    """Writes the ledger's entries of a day, for the books of a company, into the file store.
+
+    The same day again makes the same file. A day that is not over, by 10 minutes, fails with INVALID_ARGUMENT.
+    """
     SavePaymentMethod: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.SavePaymentMethodRequest, _payment_service_pb2.SavePaymentMethodResponse]  # type: ignore[assignment]
     """Keeps a card of one's own: its number goes into the vault, and what is kept elsewhere is a token.
 
@@ -311,8 +322,9 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     DecideReview: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.DecideReviewRequest, _payment_service_pb2.DecideReviewResponse]  # type: ignore[assignment]
     """Agrees to a proposal, which is then carried out, or turns it down, which opens the review again.
 
-    Fails with REVIEW_NOT_FOUND, REVIEW_STATUS_CONFLICT, REVIEW_NEEDS_SECOND_PERSON, ORDER_HAS_LIVE_PAYMENT (its money can
-    only be given back), BALANCE_LIMIT_EXCEEDED. A repeat with the same idempotency key gets the first answer, byte for byte.
+    Fails with REVIEW_NOT_FOUND, REVIEW_STATUS_CONFLICT, REVIEW_NEEDS_SECOND_PERSON, REVIEW_PROPOSAL_CHANGED,
+    ORDER_HAS_LIVE_PAYMENT (its money can only be given back), BALANCE_LIMIT_EXCEEDED. A repeat with the same idempotency
+    key gets the first answer, byte for byte.
     """
     ImportBill: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ImportBillRequest, _payment_service_pb2.ImportBillResponse]  # type: ignore[assignment]
     """Fetches a provider's bill of a day, matches it with the books, and books its settlement, its fees and corrections.
@@ -517,6 +529,17 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def ExportLedger(
+        self,
+        request: _payment_service_pb2.ExportLedgerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.ExportLedgerResponse, _abc.Awaitable[_payment_service_pb2.ExportLedgerResponse]]:
+        """Writes the ledger's entries of a day, for the books of a company, into the file store.
+
+        The same day again makes the same file. A day that is not over, by 10 minutes, fails with INVALID_ARGUMENT.
+        """
+
+    @_abc_1.abstractmethod
     def SavePaymentMethod(
         self,
         request: _payment_service_pb2.SavePaymentMethodRequest,
@@ -591,8 +614,9 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_payment_service_pb2.DecideReviewResponse, _abc.Awaitable[_payment_service_pb2.DecideReviewResponse]]:
         """Agrees to a proposal, which is then carried out, or turns it down, which opens the review again.
 
-        Fails with REVIEW_NOT_FOUND, REVIEW_STATUS_CONFLICT, REVIEW_NEEDS_SECOND_PERSON, ORDER_HAS_LIVE_PAYMENT (its money can
-        only be given back), BALANCE_LIMIT_EXCEEDED. A repeat with the same idempotency key gets the first answer, byte for byte.
+        Fails with REVIEW_NOT_FOUND, REVIEW_STATUS_CONFLICT, REVIEW_NEEDS_SECOND_PERSON, REVIEW_PROPOSAL_CHANGED,
+        ORDER_HAS_LIVE_PAYMENT (its money can only be given back), BALANCE_LIMIT_EXCEEDED. A repeat with the same idempotency
+        key gets the first answer, byte for byte.
         """
 
     @_abc_1.abstractmethod

@@ -1,4 +1,4 @@
-"""What the edge tells: the health of the mesh, its routes, its documents."""
+"""What is told of the mesh: its health, its routes, the documents of its API."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.clients import People, Person, Rest, Shop
 from tests.e2e.history import Clients
-from tests.e2e.mesh import Mesh, paymesh, until
+from tests.e2e.mesh import Mesh, paymesh
 from tests.e2e.recovery import settled
 
 if TYPE_CHECKING:
@@ -38,6 +38,13 @@ def alone() -> Iterator[Mesh]:
 def _pid(mesh: Mesh, node_id: str) -> int:
     (pid,) = [each["pid"] for group in mesh.record["envoys"].values() for each in group if each["id"] == node_id]
     return int(pid)
+
+
+async def restarted(mesh: Mesh, dead: int, node_id: str) -> None:
+    """Wait until the supervisor has started an Envoy again."""
+    async with asyncio.timeout(20):
+        while _pid(mesh, node_id) in {0, dead}:  # noqa: ASYNC110 - it happens in another process
+            await asyncio.sleep(0.05)
 
 
 def _ca(mesh: Mesh) -> str:
@@ -81,7 +88,7 @@ async def test_nobody_pays_twice_when_an_envoy_is_killed(alone: Mesh) -> None:
             assert not all(each.done() for each in paying), "all was paid before the kill"
         os.kill(dead, signal.SIGKILL)
         done += await asyncio.gather(*paying)
-        await asyncio.to_thread(until, lambda node_id=node_id, dead=dead: _pid(alone, node_id) not in {0, dead})
+        await restarted(alone, dead, node_id)
     await clients.close()
     assert [each for each in done if each.outcome != "ok"] == []
     assert sum(bool(each.doubts) for each in done) > 0, "no client noticed anything: nothing was in flight"

@@ -55,7 +55,7 @@ def test_certificates_are_renewed_under_load_before_they_end(site: Site) -> None
     assert len(codes) > 50
     assert set(codes) == {grpc.StatusCode.OK}
     assert len(ends) >= 3
-    assert site.wire.accepted - accepted > 20
+    assert site.wire.accepted - accepted > 5
     first, second = sorted(ends)[:2]
     assert LIFE_S * 500 - 1500 < second - first < LIFE_S * 500 + 3000
 
@@ -137,7 +137,7 @@ def test_revocation_reaches_connections_that_are_open(site: Site, shut_out: str)
     one, other = site.payments
     site.register()
     assert [ask(one), ask(other)] == [grpc.StatusCode.OK] * 2
-    accepted = site.wire.accepted
+    made = site.mesh.stat(one, "cluster.order.upstream_cx_total")
     with grpc.insecure_channel(f"unix:{one.outbound_socket}") as channel:
         assert ask(channel) is grpc.StatusCode.OK
         site.set_revoked(shut_out)
@@ -150,7 +150,8 @@ def test_revocation_reaches_connections_that_are_open(site: Site, shut_out: str)
         finally:
             site.set_revoked("")
         until(lambda: ask(channel) is grpc.StatusCode.OK, 5)
-    assert site.wire.accepted == accepted, "the connections were the same all the time"
+    again = site.mesh.stat(one, "cluster.order.upstream_cx_total")
+    assert again == made, "it was another connection that was refused"
 
 
 def _renewed(site: Site) -> grpc.StatusCode:

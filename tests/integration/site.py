@@ -69,14 +69,14 @@ def ask(caller: Sidecar | grpc.Channel, timeout_s: float = 5.0) -> grpc.StatusCo
 
 @contextmanager
 def load(site: Site, *, cut: bool = True) -> Iterator[list[grpc.StatusCode]]:
-    """Call all the time through the sidecars, with ``cut`` twice a second over a new connection, and renew the lease."""
+    """Call all the time through the sidecars, with ``cut`` again and again over a new connection, and renew the lease."""
     site.cutting = cut
     codes: list[grpc.StatusCode] = []
     over = threading.Event()
 
     def work() -> None:
         while not over.is_set():
-            end = time.monotonic() + 0.5
+            end = time.monotonic() + 1.5
             while time.monotonic() < end:
                 codes.append(ask(site.payments[0]))
                 over.wait(0.02)

@@ -31,7 +31,7 @@ def test_testssl_finds_nothing(
     place = urlsplit(said if "://" in said else f"//{said}")
     report = tmp_path / "testssl.json"
     command = [
-        tool("testssl"), "--quiet", "--color", "0", "--warnings", "off", "--ip", "one", "--nodns", "none",
+        tool("testssl"), "--quiet", "--color", "0", "--warnings", "off", "--nodns", "none",
         # Protocols, families of ciphers, forward secrecy, whose order, and every hole.
         "-p", "-s", "-f", "-P", "-U", "--jsonfile", str(report), f"{place.hostname}:{place.port}",
     ]  # fmt: skip

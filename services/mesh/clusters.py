@@ -164,6 +164,7 @@ def _outlier(rule: Outlier) -> cluster.OutlierDetection:
         enforcing_success_rate=0,
         interval=ms(rule.interval_ms),
         base_ejection_time=ms(rule.ejection_time_ms),
-        max_ejection_time=ms(10 * rule.ejection_time_ms),
+        # No longer the tenth time than the first: whoever is well again is asked again within an interval and this.
+        max_ejection_time=ms(rule.ejection_time_ms),
         max_ejection_percent=rule.ejection_percent_max,
     )

@@ -63,6 +63,8 @@ _CLAIMS = "claims"
 
 _PREFIXED = matcher.StringMatcher(prefix="grpc-")
 _BINARY = matcher.StringMatcher(suffix="-bin")
+_UNNAMEABLE = matcher.StringMatcher(safe_regex=matcher.RegexMatcher(regex=".*[^a-z0-9_.:-].*"))
+"""Names that HTTP takes and gRPC's metadata do not, such as `a!b`."""
 _ANSWERS = ("grpc-status", "grpc-message", "grpc-previous-rpc-attempts", "grpc-retry-pushback-ms")
 
 
@@ -81,15 +83,15 @@ def strip_from_rest() -> core.TypedExtensionConfig:
     """Drop what a REST client may not say, before anything looks at the request, on every route.
 
     That is who he is, and the words of gRPC's own protocol: a gRPC server that cannot read one of those, or any `-bin`
-    that is no base64, ends the stream without an answer, which counts as a failure of an instance that is well. A
-    deadline is gRPC's affair too: in REST it is the contract's.
+    that is no base64, or a name that is none of its own, ends the stream without an answer, which counts as a failure
+    of an instance that is well. A deadline is gRPC's affair too: in REST it is the contract's.
     """
-    return _early(_remove("x-forwarded-for", like=(_PREFIXED, _BINARY)))
+    return _early(_remove("x-forwarded-for", like=(_PREFIXED, _BINARY, _UNNAMEABLE)))
 
 
 def strip_from_grpc() -> core.TypedExtensionConfig:
     """Drop the same from a gRPC client, but for what a call needs: deadline and encoding, which the routes check."""
-    return _early(_remove("x-forwarded-for", *_ANSWERS, like=(_BINARY,)))
+    return _early(_remove("x-forwarded-for", *_ANSWERS, like=(_BINARY, _UNNAMEABLE)))
 
 
 def _early(mutations: list[mutation.HeaderMutation]) -> core.TypedExtensionConfig:

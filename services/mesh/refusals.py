@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from envoy_data_plane.envoy.config.accesslog import v3 as accesslog
@@ -47,8 +47,8 @@ class Refusal:
     """One row: when it fits, and what is answered.
 
     `status` and `flags` (Envoy's response flags) say when; both must fit, and `with_header` must be on the request,
-    `without_header` must not. `paths` is what the path must be (RE2), `verbs_but` what the verb must not
-    be (RE2), and `details` stands in what Envoy says of its refusal (its filters tell more there than by flags).
+    `without_header` must not. `paths` is what the path must be (RE2); with `verbs_but`, what the verb must not be, both are
+    those before the transcoder. `details` stands in what Envoy says of its refusal: its filters tell more there than by flags.
     `http` is the status shown to REST (None: the one refused with). `forbidden` takes text and details from the route.
     `add` are further headers of the answer.
     """
@@ -127,23 +127,18 @@ def edge_rest(contract: Contract) -> tuple[Refusal, ...]:
 
     Nor is it the malformed id of a path with a variable: `GET /api/users/login` is no user called login.
     """
-    paths: dict[str, set[str]] = {}
+    routes: dict[str, set[str]] = {}
     for http in (method.http for method in contract.methods.values() if method.http):
-        paths.setdefault(_VARIABLE.sub(_ANY, http.path.replace(".", "[.]")), set()).add(http.verb)
+        routes.setdefault(_VARIABLE.sub(_ANY, http.path.replace(".", "[.]")), set()).add(http.verb)
     by_verbs: dict[tuple[bool, str], list[str]] = {}
-    for path, verbs in paths.items():
-        by_verbs.setdefault((_ANY in path, ", ".join(sorted(verbs))), []).append(path)
-    wrong_verb = (
-        Refusal(
-            DomainError("VERB_NOT_ALLOWED"),
-            status=404 if variable else (400, 404),
-            paths=f"(?:{'|'.join(sorted(found))})(?:[?].*)?",
-            verbs_but=verbs.replace(", ", "|"),
-            http=405,
-            add=(("allow", verbs),),
-        )
-        for (variable, verbs), found in sorted(by_verbs.items())
-    )
+    for path, taken in routes.items():
+        by_verbs.setdefault((_ANY in path, ", ".join(sorted(taken))), []).append(path)
+    wrong_verb: list[Refusal] = []
+    for (variable, verbs), found in sorted(by_verbs.items()):
+        paths = f"(?:{'|'.join(sorted(found))})(?:[?].*)?"
+        row = Refusal(DomainError("VERB_NOT_ALLOWED"), status=404, paths=paths, http=405, add=(("allow", verbs),))
+        taken_for_id = [] if variable else [replace(row, status=400, verbs_but=verbs.replace(", ", "|"))]
+        wrong_verb += [row, *taken_for_id]
     return (_ATTACK, *wrong_verb, *_EDGE_REST)
 
 
@@ -215,7 +210,10 @@ def _when(refusal: Refusal) -> accesslog.AccessLogFilter:
         if name:
             header_is = route.HeaderMatcher(name=name, present_match=True, invert_match=absent)
             filters.append(accesslog.AccessLogFilter(header_filter=accesslog.HeaderFilter(header=header_is)))
-    for name, form, inverted in ((":path", refusal.paths, False), (":method", refusal.verbs_but, True)):
+    # The transcoder has put the method in the place of the path before it finds that an id is none.
+    path = "x-envoy-original-path" if refusal.verbs_but else ":path"
+    verb = "x-envoy-original-method"
+    for name, form, inverted in ((path, refusal.paths, False), (verb, refusal.verbs_but, True)):
         if form:
             text = matcher.StringMatcher(safe_regex=matcher.RegexMatcher(regex=form))
             header_is = route.HeaderMatcher(name=name, string_match=text, invert_match=inverted)

@@ -37,10 +37,10 @@ def _called(*files: Path) -> Iterator[Method]:
 
 
 def _calls(room: str) -> set[str]:
-    """The names of the methods that a room calls: its own code, and the platform's registration at config."""
+    """The names of the methods that a room calls: its own code, and what the platform asks of config for it."""
     own = [*_called(*(SERVICES / room).rglob("*.py"))]
-    registration = [] if room == "config" else [*_called(SERVICES / "platform" / "registration.py")]
-    return {method.name for method in (*own, *registration)}
+    platform = () if room == "config" else ("registration.py", "follow.py")
+    return {method.name for method in (*own, *_called(*(SERVICES / "platform" / file for file in platform)))}
 
 
 def _let_in(room: str, method: Method) -> bool:

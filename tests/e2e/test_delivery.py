@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -78,7 +79,7 @@ class Load:
         client = Client(self.mesh.record["rest"], Path(self.mesh.record["ca"]))
         while not done.wait(PAUSE_S):
             with self._noted():
-                body = {"items": [{"sku": "tea", "quantity": 1}]}
+                body: dict[str, Any] = {"items": [{"sku": "tea", "quantity": 1}]}
                 order = client.call("POST", "/api/orders", body, token=person.token, key=uuid.uuid4().hex)["order"]
                 body = {"order_id": order["id"], "method": "METHOD_BALANCE", "amount": order["amount"]}
                 payment = client.call("POST", "/api/payments", body, token=person.token, key=f"pay-{order['id']}")[
@@ -241,7 +242,7 @@ def test_mesh_that_is_killed_in_a_rollout_comes_back_as_it_was(own: Mesh) -> Non
     """The next `up` runs the release that had stood its trial, and no instance has a weight of its own."""
     _begun(own, "never", "--window", "60", "--min-calls", "0")
     until(lambda: "never" in _instances(own).values(), 30)
-    own.stop(subprocess.signal.SIGKILL)
+    own.stop(signal.SIGKILL)
     own.ready.unlink()
     own.start()
     assert _instances(own) == {"payment-1": "later", "payment-2": "later"}

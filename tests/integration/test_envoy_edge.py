@@ -207,6 +207,9 @@ UNREADABLE = [
     ("grpc-encoding", "zip"),
     ("grpc-timeout", "soon"),
     ("grpc-timeout", "999999999H"),
+    ("a!b", "x"),
+    ("n7$q", "x"),
+    ("t`u", ""),
 ]
 """Headers for which a gRPC server ends the stream without a word, as if it were dead."""
 

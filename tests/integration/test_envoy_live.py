@@ -23,6 +23,7 @@ from services.contract.load import contract
 from services.mesh import snapshot, static
 from services.mesh.node import Edge
 from services.mesh.world import ApiKeys, World
+from services.platform.jobs import Every
 from tests.integration.config_mesh import ConfigMesh, until
 from tests.integration.envoys import free_address, refused
 
@@ -88,19 +89,20 @@ def mesh() -> Iterator[tuple[ConfigMesh, Sidecar, Edge]]:
         healthy = health.HealthServicer()
         healthy.set("", health_pb2.HealthCheckResponse.SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-        for node in (user, gateway):
-            running.join(node)
-            server.add_insecure_port(f"unix:{node.service_socket}")
+        for sidecar in (user, gateway):
+            running.join(sidecar)
+            server.add_insecure_port(f"unix:{sidecar.service_socket}")
         server.start()
+        leases = Every(2.0, lambda: [running.register(sidecar) for sidecar in (user, gateway)], "leases")
+        leases.start()
         try:
-            running.register(user)
-            running.register(gateway)
             running.invite(edge.id)
             running.join(edge)
             for node in (user, edge):
                 until(partial(running.settled, node))
             yield running, user, edge
         finally:
+            leases.stop()
             server.stop(0).wait()
 
 

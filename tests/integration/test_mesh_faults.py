@@ -52,7 +52,7 @@ def test_poisoned_configuration_is_refused_and_the_last_good_one_served(site: Si
     with load(site, cut=False) as codes:
         # A health check finds it by its name; an endpoint must be a number, so that every caller's Envoy refuses it.
         mesh.register(poison, address=f"localhost:{site.wire.address.rpartition(':')[2]}")
-        until(lambda: site.nodes()[caller.id].refusals)
+        until(lambda: bool(site.nodes()[caller.id].refusals))
         said = site.nodes()[caller.id]
         assert not said.settled
         assert [each.resource for each in said.refusals] == ["order"]
@@ -95,12 +95,16 @@ def test_envoy_that_is_stopped_in_order_fails_no_request(site: Site) -> None:
                 mesh.register(node)
                 until(lambda: orders.calls > 5)
                 mesh.deregister(node)
-                asyncio.run(drained(int(mesh.admin[node.id].rpartition(":")[2]))())
+                asyncio.run(_drain(mesh.admin[node.id]))
             time.sleep(0.5)
     finally:
         mesh.forget(node.id)
     assert len(codes) > 20
     assert set(codes) == {OK}
+
+
+async def _drain(admin: str) -> None:
+    await drained(int(admin.rpartition(":")[2]))()
 
 
 def _within(site: Site, budget_s: float) -> tuple[str, float]:
@@ -125,7 +129,7 @@ def test_callee_gets_what_is_left_of_the_callers_time(site: Site) -> None:
         assert 0 < site.orders.left_s[-1] <= budget_s
 
 
-FAULTS = {
+FAULTS: dict[str, dict[str, float | bool]] = {
     "latency": {"latency_s": 0.4},
     "bandwidth": {"bytes_per_s": 100.0},
     "silence": {"mute": True},

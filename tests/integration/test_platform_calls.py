@@ -162,6 +162,17 @@ def test_scopes_and_owners_are_those_of_the_contract(service: Service) -> None:
     call(service.stub.GetBalance, balance, user=7, scope=owner.lifted_by)
 
 
+def test_api_key_is_taken_where_the_contract_takes_one_until_it_is_revoked(service: Service) -> None:
+    """The edge has asked the same before; a service does not rely on it."""
+    edge = ("x-forwarded-client-cert", "URI=spiffe://paymesh/ns/default/sa/edge")
+    shown = (edge, ("x-paymesh-sub", "7"), ("x-paymesh-key", "5"))
+    service.stub.GetPayment(pb.GetPaymentRequest(id=1), metadata=shown)
+    listing = pb.ListPaymentMethodsRequest()
+    assert refusal(service.stub.ListPaymentMethods, listing, metadata=shown)[0] == "UNAUTHENTICATED"
+    service.revoked.add("key:5")
+    assert refusal(service.stub.GetPayment, pb.GetPaymentRequest(id=1), metadata=shown)[0] == "API_KEY_REVOKED"
+
+
 def test_peer_is_what_the_own_envoy_verified_and_nothing_else(service: Service) -> None:
     """No certificate, another trust domain, a name inside another field: unknown, and refused."""
     for forged in ("", "URI=spiffe://elsewhere/ns/default/sa/edge", "URI=http://paymesh/ns/default/sa/edge"):

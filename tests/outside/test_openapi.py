@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,11 +48,13 @@ def test_redocly_finds_no_error(tool: Callable[[str], str], record: Callable[[st
 
 
 @pytest.mark.timeout(5400)
-def test_schemathesis_finds_nothing(mesh: Mesh, record: Callable[[str, str], None], tmp_path: Path) -> None:
+def test_schemathesis_finds_nothing(
+    mesh: Mesh, tool: Callable[[str], str], record: Callable[[str, str], None], tmp_path: Path
+) -> None:
     """Every operation, with valid and with broken data, as an operator with every scope; all checks."""
     examples = os.environ.get("OUTSIDE_EXAMPLES", "15")
     command = [
-        str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(HERE / "schemathesis.toml"), "run",
+        tool("schemathesis"), "--config-file", str(HERE / "schemathesis.toml"), "run",
         str(DOCUMENT), "--url", mesh.record["rest"], "--tls-verify", mesh.record["ca"],
         "--max-examples", examples, "--seed", "1", "--no-color",
     ]  # fmt: skip

@@ -184,11 +184,13 @@ def _kind(schema: Json) -> tuple[str, str]:
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return name, name
-    if schema.get("type") == "array":
+    if "anyOf" in schema:  # or null
+        return _kind(schema["anyOf"][0])
+    if "array" in schema.get("type", ""):
         kind, link = _kind(schema["items"])
         return f"list of {kind}", link
     form, kind = schema.get("format"), schema.get("type", "any")
-    words = kind if isinstance(kind, str) else " or ".join(kind)
+    words = kind if isinstance(kind, str) else " or ".join(each for each in kind if each != "null")
     return (f"{words} ({form})" if form else words), ""
 
 

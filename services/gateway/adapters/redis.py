@@ -50,7 +50,7 @@ class RedisQuanta:
             with self._redis.pipeline(transaction=False) as pipe:
                 for key, limit, many in wanted:
                     self._take([_PREFIX + key], [limit.requests, limit.per_ms, many], client=pipe)
-                return pipe.execute()
+                return [(granted, left, wait_ms) for granted, left, wait_ms in pipe.execute()]
 
         taken: list[tuple[int, int, int]] | None = self._breaker.attempt(take, None)
         return taken

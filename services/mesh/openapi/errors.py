@@ -134,6 +134,8 @@ def _general(method: model.Method, *, has_fields: bool) -> Iterator[str]:
         yield TOO_LARGE
     if method.auth in {model.Auth.USER, model.Auth.SCOPES}:
         yield from ("UNAUTHENTICATED", "SESSION_REVOKED")
+    if method.api_key:
+        yield "API_KEY_REVOKED"
     if method.scopes:
         yield "SCOPE_MISSING"
     if method.owner and method.owner.field:

@@ -115,6 +115,8 @@ def _flat(message: Descriptor, prefix: str, taken: frozenset[str] | set[str]) ->
 
 def _parameter(field: FieldDescriptor, place: str, name: str, *, needed: bool) -> Json:
     schema = schemas.of_field(field, Side.SENT)
+    if isinstance(schema.get("type"), list):  # where all is text, a number is its digits
+        schema = {key: value for key, value in schema.items() if key not in {"minimum", "maximum"}} | {"type": "string"}
     return {
         "name": name,
         "in": place,

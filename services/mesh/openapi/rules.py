@@ -1,7 +1,7 @@
 """buf.validate rules -> JSON Schema keywords.
 
-Rules on 64-bit integers cannot be keywords, since JSON carries those as strings: their sign becomes the pattern and their
-bounds `x-minimum` and `x-maximum`.
+Rules on 64-bit integers cannot be keywords, since JSON carries those as strings: their sign and their upper bound become the
+pattern, and their bounds stand beside it as `x-minimum` and `x-maximum`.
 """
 
 from __future__ import annotations
@@ -89,14 +89,29 @@ def _renamed(stated: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
 
 
 def _wide(stated: dict[str, Any]) -> dict[str, Any]:
-    """`gt: 0` and `gte: 0` as patterns; the exact bounds beside them, as decimal strings."""
+    """`gt: 0` and `gte: 0` as patterns up to the bound; the bounds beside them, as decimal strings."""
     out: dict[str, Any] = {}
     low = stated["gt"] + 1 if "gt" in stated else stated.get("gte")
     high = stated["lt"] - 1 if "lt" in stated else stated.get("lte")
     if low is not None and low >= 0:
-        out["pattern"] = "^[1-9][0-9]{0,18}$" if low else "^(0|[1-9][0-9]{0,18})$"
+        choices = [*([] if low else ["0"]), *(["[1-9][0-9]{0,18}"] if high is None else _up_to(high))]
+        out["pattern"] = f"^({'|'.join(choices)})$" if len(choices) > 1 else f"^{choices[0]}$"
     if low is not None:
         out["x-minimum"] = str(low)
     if high is not None:
         out["x-maximum"] = str(high)
     return out
+
+
+def _up_to(high: int) -> list[str]:
+    """Regular expressions for 1 to ``high`` in decimal digits."""
+    digits = str(high)
+    width = len(digits)
+    shorter = [f"[1-9][0-9]{{0,{width - 2}}}"] if width > 1 else []
+    lower = [
+        f"{digits[:at]}[{first}-{int(digit) - 1}]" + (f"[0-9]{{{width - 1 - at}}}" if at < width - 1 else "")
+        for at, digit in enumerate(digits)
+        for first in [0 if at else 1]
+        if int(digit) > first
+    ]
+    return [*shorter, *lower, digits]

@@ -113,6 +113,9 @@ def of_message(message: Descriptor, side: Side, without: frozenset[str] = NONE) 
     if side is Side.SENT:
         # The edge ignores what it does not know: no option of its transcoder refuses it.
         schema["additionalProperties"] = True
+        schema["properties"] = {
+            key: value if key in needed else _or_null(value) for key, value in schema["properties"].items()
+        }
         schema |= _choices(message)
     return schema
 
@@ -177,8 +180,28 @@ def _choices(message: Descriptor) -> Json:
     """`oneOf` of the members of the oneof that must be given; a message has at most one such."""
     for choice in message.oneofs:
         if rules.one_of(choice):
-            return {"oneOf": [{"required": [field.name]} for field in choice.fields]}
+            return {"oneOf": [_given(field.name) for field in choice.fields]}
     return {}
+
+
+def _given(name: str) -> Json:
+    return {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
+
+
+def _or_null(schema: Json) -> Json:
+    """A field that need not be there may be null, which is the same to protobuf."""
+    if "$ref" in schema:
+        return {
+            **{key: value for key, value in schema.items() if key != "$ref"},
+            "anyOf": [_only(schema), {"type": "null"}],
+        }
+    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    listed = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
+    return schema | {"type": [*kinds, "null"]} | listed
+
+
+def _only(schema: Json) -> Json:
+    return {"$ref": schema["$ref"]}
 
 
 def _data_class(field: FieldDescriptor, side: Side) -> Json:

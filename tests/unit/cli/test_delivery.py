@@ -149,9 +149,9 @@ def test_file_of_releases_names_the_old_one_until_the_new_one_is_decided_on(tmp_
     releases = Releases(path)
     assert (releases.of("payment"), releases.unfinished) == (BASE, frozenset())
     releases.begin("payment")
-    assert (Releases(path).of("payment"), Releases(path).unfinished) == (BASE, {"payment"})
+    assert (Releases(path).of("payment"), Releases(path).unfinished) == (BASE, frozenset({"payment"}))
     releases.decide("payment", new)
-    assert (Releases(path).of("payment"), Releases(path).unfinished) == (new, {"payment"})
+    assert (Releases(path).of("payment"), Releases(path).unfinished) == (new, frozenset({"payment"}))
     releases.migrate("payment")
     assert Releases(path).migrated == {"payment"}
     releases.end("payment")

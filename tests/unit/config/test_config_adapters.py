@@ -152,7 +152,7 @@ def test_change_of_ca_begins_again_when_it_was_killed_at_its_first_file(tmp_path
     assert authorities.phase is Phase.STABLE
     authorities.advance()
     authorities.advance()
-    assert authorities.phase is Phase.ISSUING_NEW
+    assert AuthorityFiles(tmp_path).phase is Phase.ISSUING_NEW
 
 
 class Rendering:

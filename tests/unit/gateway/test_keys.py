@@ -120,7 +120,7 @@ def test_keys_are_limited_by_user_also_revoked_ones(keys: Keys) -> None:
         _create(keys, "one-too-many")
     assert _create(keys, "another-user", caller=_caller(BOB)).user_id == BOB
     keys.clock.ms += 91 * DAY_MS
-    assert _create(keys, "after-they-ended")
+    assert _create(keys, "after-they-ended").user_id == ANN
 
 
 def test_rotated_key_is_taken_until_the_overlap_ends(keys: Keys) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.json_format import ParseDict
@@ -35,7 +37,7 @@ from services.mesh.openapi.schemas import Side
         ),
         (
             validate_pb2.FieldRules(int64=validate_pb2.Int64Rules(gte=0, lte=9)),
-            {"pattern": "^(0|[1-9][0-9]{0,18})$", "x-minimum": "0", "x-maximum": "9"},
+            {"pattern": "^(0|[1-8]|9)$", "x-minimum": "0", "x-maximum": "9"},
         ),
         (validate_pb2.FieldRules(int64=validate_pb2.Int64Rules(gte=-5, lt=5)), {"x-minimum": "-5", "x-maximum": "4"}),
         (
@@ -64,7 +66,7 @@ def test_reasons_follow_policy() -> None:
         for status, reasons in errors.by_status(contract(), method, has_fields=True).items()
     }
     assert {"IDEMPOTENCY_KEY_MISSING", "INVALID_ARGUMENT", "BALANCE_INSUFFICIENT"} <= found[400]
-    assert found[401] == {"UNAUTHENTICATED", "SESSION_REVOKED"}
+    assert found[401] == {"UNAUTHENTICATED", "SESSION_REVOKED", "API_KEY_REVOKED"}
     assert found[413] == {"REQUEST_TOO_LARGE"}
     assert found[429] == {"RATE_LIMITED", "OVERLOADED"}
 
@@ -92,6 +94,17 @@ def _strange() -> descriptor_pb2.FileDescriptorProto:
 POOL = descriptor_pool.DescriptorPool()
 POOL.Add(_strange())
 FIND = POOL.FindMessageTypeByName("paymesh.strange.v1.FindRequest")
+
+
+@pytest.mark.parametrize("high", [1, 9, 10, 105, 2_000, 98_765])
+def test_pattern_of_a_bound_takes_what_is_up_to_it(high: int) -> None:
+    """Around every change of length and around the bound itself, and nothing with a leading zero."""
+    pattern = re.compile(
+        str(rules.keywords(validate_pb2.FieldRules(int64=validate_pb2.Int64Rules(gt=0, lte=high)))["pattern"])
+    )
+    near = {n for middle in (0, 10, 100, 1000, 10_000, high, 10 * high) for n in range(middle - 20, middle + 20)}
+    assert {n for n in near if pattern.fullmatch(str(n))} == {n for n in near if 1 <= n <= high}
+    assert not pattern.fullmatch("01")
 
 
 def test_query_has_dotted_names_when_a_message_is_in_it() -> None:

@@ -278,9 +278,12 @@ def test_instance_that_fails_five_times_in_a_row_is_left_out_for_five_seconds(
 
     rooms.behave = fail
     rooms.heard.clear()
-    refused = [call(CALLBACK, request, Who()).reason for _ in range(120)].count("UNAVAILABLE")
-    left_out, asked = time.monotonic(), Counter(instance for instance, _, _ in rooms.heard)
-    assert (refused, asked["payment-1"]) == (5, 5)
+    refused = 0
+    while refused < 5:
+        refused += call(CALLBACK, request, Who()).reason == "UNAVAILABLE"
+    left_out = time.monotonic()
+    assert [call(CALLBACK, request, Who()).reason for _ in range(40)].count("UNAVAILABLE") == 0
+    assert Counter(instance for instance, _, _ in rooms.heard)["payment-1"] == 5
     rooms.behave = None
     while rooms.heard[-1][0] != "payment-1":
         assert time.monotonic() - left_out < 20
@@ -348,7 +351,9 @@ def test_user_makes_as_many_calls_as_the_contract_grants(slow: tuple[EdgeAlone, 
     with mesh.grpc_edge() as channel:
         edge, who = Native("gRPC", channel, mesh, inside=False), _somebody(method)
         began = time.monotonic()
-        said = [edge.call(method, valid(method), who, KEY).reason for _ in range(150)]
+        granted = 0
+        while edge.call(method, valid(method), who, KEY).reason == "OK":
+            granted += 1
         came_back = 2 * (time.monotonic() - began) + 1  # the bucket is filled evenly
-        assert 120 <= said.index("RATE_LIMITED") <= 120 + came_back
+        assert 120 <= granted <= 120 + came_back
         assert edge.call(method, valid(method), _somebody(method), KEY).reason == "OK"

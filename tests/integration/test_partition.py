@@ -183,15 +183,17 @@ def _first_quiet(times: list[float], seconds: float) -> float:
 @pytest.mark.parametrize("cut", CUTS)
 def test_breaker_opens_on_a_partition_and_closes_after_it(network: Network, cut: str) -> None:
     """Within 5 s all calls are answered, but for a few with which it is tried again later; within 10 s of its end, by both."""
-    first = network.served[0]
+    first, second = network.served[:2]
     network.until_both_are_called()
     with _load(network) as told:
         time.sleep(0.5)
         began = time.monotonic()
         with network.fault(*CUTS[cut]):
+            before = first.calls, second.calls
             time.sleep(CUT_S)
             failed = [at - began for at, _, code in told if at > began and code is not grpc.StatusCode.OK]
             calls = first.calls
+            assert calls - before[0] < 0.2 * (second.calls - before[1]), "the cut cut nothing"
         opened = _first_quiet([*failed, CUT_S], QUIET_S)
         assert opened < OPEN_S, f"calls failed at {[round(each, 1) for each in failed]} s"
         healed = until(lambda: first.calls > calls, 60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from paymesh.payment.v1 import payment_service_pb2 as pb
@@ -28,5 +29,11 @@ class Ledger(rpc.PaymentServiceServicer):
 
     async def ExportLedger(self, request: pb.ExportLedgerRequest, context: Context) -> pb.ExportLedgerResponse:
         """Write the journal of a day; what takes longer than the caller has goes on, and is there next time."""
-        made = await self._desk.imports.run(usecases.export_ledger, self._ports, request.day)
-        return pb.ExportLedgerResponse(export=mapping.ledger_export(made))
+        exports, day = self._desk.exports, request.day
+        if day not in exports:  # a day that is over never changes; one that failed is begun again
+            begun = self._desk.imports.run(usecases.export_ledger, self._ports, day)
+            exports[day] = asyncio.ensure_future(begun)
+            exports[day].add_done_callback(
+                lambda made: exports.pop(day) if made.cancelled() or made.exception() else None
+            )
+        return pb.ExportLedgerResponse(export=mapping.ledger_export(await asyncio.shield(exports[day])))

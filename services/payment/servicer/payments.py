@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from paymesh.payment.v1 import payment_service_pb2 as pb
@@ -36,7 +36,7 @@ _PATIENCE_S = 1.0
 class Desk:
     """What the servicer hands calls to: reads in a pool, writes in batches, what asks providers through the pipeline.
 
-    ``imports`` is the pool of what takes long, so that reads do not wait for it.
+    ``imports`` is the pool of what takes long, so that reads do not wait for it; ``exports`` are the days' that were begun.
     """
 
     ports: Ports
@@ -44,6 +44,7 @@ class Desk:
     reads: ReadPool
     pipeline: Pipeline
     imports: ReadPool
+    exports: dict[str, asyncio.Future[usecases.LedgerExport]] = field(default_factory=dict)
 
 
 class Payments(rpc.PaymentServiceServicer):

@@ -108,7 +108,7 @@ class Settlements:
             sa.select(d.id, d.bill_id, d.line, d.kind, d.request_id, d.currency_code, d.awaits, b.day)
             .join_from(bill_differences, bills, d.bill_id == b.id)
             .where(d.awaits.is_not(None), b.payment_method == str(method))
-            .order_by(d.id)
+            .order_by(b.serial, d.id)
         )
         rows: dict[int, Any] = {}
         for row in self._connection.execute(waiting):

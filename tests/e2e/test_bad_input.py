@@ -105,6 +105,8 @@ def test_call_that_moves_money_or_tells_a_secret_needs_a_key(plane: Plane, cast:
         "DecideReview": {"id": "1", "decision": "DECISION_ACCEPT", "agree": True, "note": "so it is"},
         "CreateWebhookEndpoint": {"url": "https://shop.example/hook", "event_types": ["order.paid"]},
         "RotateWebhookSecret": {"id": "1"},
+        "CreateApiKey": {"name": "of a test"},
+        "RotateApiKey": {"id": "1"},
     }
     operators = {each.name for each in contract().methods.values() if each.scopes}
     required = {each.name for each in contract().methods.values() if each.idempotency is Idempotency.REQUIRED}

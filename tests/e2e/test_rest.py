@@ -51,6 +51,7 @@ WALKED_ELSEWHERE = {
     ("POST", "/api/reviews/{id}/decide"),
     ("POST", "/api/bills"),  # of a day that is over: tests/integration/test_bills_served.py
     ("GET", "/api/bills/{bill_id}/differences"),
+    ("POST", "/api/mesh/authority/rotate"),  # test_envoys.py
     ("POST", "/api/gateway/keys"),  # test_keys.py
     ("GET", "/api/gateway/keys/user/{user_id}"),
     ("POST", "/api/gateway/keys/{id}/rotate"),
@@ -316,6 +317,8 @@ def _config(walk: Walk) -> None:
     entry = walk.get(path, operator)["entry"]
     assert (entry["value"], entry["updated_by"]) == ("green", operator.id)
     assert walk.get(f"/api/config?prefix={key}", operator)["entries"] == [entry]
+    assert walk.get("/api/mesh/authority", operator)["authority"]["phase"] == "PHASE_STABLE"
+    assert walk.get("/api/mesh/nodes?page_size=100", operator)["nodes"]
     instances = walk.get("/api/mesh/instances?page_size=100", operator)["instances"]
     assert {each["service"] for each in instances} == set(contract().services)
     walk.events.add(("config.changed", key))

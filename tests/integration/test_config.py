@@ -20,8 +20,8 @@ from paymesh.config.v1 import config_service_pb2_grpc as rpc
 from services.config.app import build
 from services.config.settings import ISTIO, ConfigSettings
 from services.platform import migrations, pki
-from services.platform.broker import group_consumer
 from services.platform.settings import SettingsError, load
+from tests.integration.topics import reader
 from tests.running import Served
 
 if TYPE_CHECKING:
@@ -113,9 +113,7 @@ def test_entry_is_set_read_listed_and_told(
 
 
 def _told(kafka: str, count: int) -> list[tuple[str, int]]:
-    consumer, told = group_consumer(kafka, "test"), list[tuple[str, int]]()
-    consumer.list_topics("config.changed", timeout=5)  # a topic that is made after the subscription is never assigned
-    consumer.subscribe(["config.changed"])
+    consumer, told = reader(kafka, ["config.changed"]), list[tuple[str, int]]()
     until = time.monotonic() + 15
     while len(told) < count and time.monotonic() < until:
         message = consumer.poll(0.2)

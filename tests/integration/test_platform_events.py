@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import pytest
 import sqlalchemy as sa
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from paymesh.order.v1 import order_event_pb2
 from paymesh.payment.v1 import payment_event_pb2
@@ -27,6 +26,7 @@ from services.platform.database import Database, insert_rows
 from services.platform.process import Part
 from services.platform.relay import Relay
 from tests.conftest import start_broker
+from tests.integration.topics import reader
 
 P = TypeVar("P", bound=Part)
 
@@ -157,9 +157,7 @@ def created(order_id: int, event_id: str) -> Record:
 
 def read(kafka: str, topic: str, count: int, within: float = 10) -> list[Any]:
     """Read ``count`` messages of a topic from its beginning, or what there is in time."""
-    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "reader"})
-    partitions = consumer.list_topics(topic, timeout=5).topics[topic].partitions
-    consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
+    consumer = reader(kafka, [topic])
     found: list[Any] = []
     until = time.monotonic() + within
     while len(found) < count and time.monotonic() < until:

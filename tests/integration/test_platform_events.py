@@ -157,7 +157,7 @@ def created(order_id: int, event_id: str) -> Record:
 
 def read(kafka: str, topic: str, count: int, within: float = 10) -> list[Any]:
     """Read ``count`` messages of a topic from its beginning, or what there is in time."""
-    consumer = reader(kafka, [topic])
+    consumer = reader(kafka, [topic], within)
     found: list[Any] = []
     until = time.monotonic() + within
     while len(found) < count and time.monotonic() < until:
